@@ -21,7 +21,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, panicking, sleep, yield_now};
 }
 
 /// A cell whose content is reached by raw pointer inside a closure.
