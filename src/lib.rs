@@ -6,4 +6,5 @@ mod epoch;
 mod id;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
+mod ssi;
 mod sync;
