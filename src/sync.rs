@@ -21,7 +21,12 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, panicking, sleep, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+
+    /// The thread that runs this.
+    pub(crate) fn current_id() -> std::thread::ThreadId {
+        std::thread::current().id()
+    }
 }
 
 /// A cell whose content is reached by raw pointer inside a closure.

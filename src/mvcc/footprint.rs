@@ -16,11 +16,15 @@
 //!
 //! Built by the commit pipeline, tested by the conflict graph through [`ssi::Footprint`].
 
+use std::any::Any;
 use std::ptr::NonNull;
 
+use crate::epoch::Guard;
 use crate::id::BucketId;
 use crate::mvcc::interval::AnyIntervals;
+use crate::mvcc::table::AnyTable;
 use crate::ssi;
+use crate::sync::Arc;
 
 /// A record that a transaction wrote, with its types forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +34,17 @@ pub(crate) struct WriteRef {
     pub(crate) bucket: BucketId,
     /// Which of the transaction's writes in the bucket this is.
     pub(crate) index: u32,
+}
+
+impl WriteRef {
+    /// A copy of the key, for a report. The caller found the write in a footprint that is frozen
+    /// under `_guard`, or retained by the log; `table` is the one of its bucket.
+    pub(crate) fn key(&self, table: &dyn AnyTable, _guard: &Guard<'_>) -> Arc<dyn Any + Send + Sync> {
+        assert!(table.id() == self.bucket, "a record is in the table of its bucket");
+        // SAFETY: the record is in the table just checked, and live: see 2, and for a write that
+        // is not linked, the pin under which its record was found.
+        unsafe { table.key_of(self.record) }
+    }
 }
 
 // SAFETY: the pointer is an identity; who follows it promises that the record is live, and
@@ -88,6 +103,15 @@ impl Footprint {
         &self.writes
     }
 
+    /// Replaces a write whose record left the index by one to the record that took its place.
+    pub(crate) fn move_write(&mut self, from: WriteRef, to: WriteRef) {
+        for write in self.writes.iter_mut().filter(|write| **write == from) {
+            *write = to;
+        }
+        self.writes.sort_unstable();
+        self.write_signature = Signature::of(self.writes.iter().map(|w| w.record.addr().get()));
+    }
+
     /// One record that `self` read and `writer` wrote, as evidence of their conflict.
     pub(crate) fn overlap(&self, writer: &Self) -> Option<WriteRef> {
         let by_point = || {
@@ -126,6 +150,10 @@ impl ssi::Footprint for Footprint {
         !self.reads.is_empty() || !self.intervals.is_empty()
     }
 
+    fn has_locks(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
     fn has_writes(&self) -> bool {
         !self.writes.is_empty()
     }
@@ -139,8 +167,7 @@ impl ssi::Footprint for Footprint {
 
     fn bytes(&self) -> usize {
         let intervals: usize = self.intervals.iter().map(|(_, set)| set.len() * 64).sum();
-        size_of::<Self>()
-            + (self.reads.capacity() + self.locks.capacity()) * size_of::<usize>()
+        (self.reads.capacity() + self.locks.capacity()) * size_of::<usize>()
             + self.writes.capacity() * size_of::<WriteRef>()
             + intervals
     }

@@ -130,12 +130,13 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// Puts `version` on top as an undecided version of the transaction that it is marked with.
+    /// Answers whether it stands on an older one.
     pub(crate) fn take(
         &self,
         version: NonNull<Version<V>>,
         snapshot: Timestamp,
         _pinned: &Guard<'_>,
-    ) -> Result<(), TakeError> {
+    ) -> Result<bool, TakeError> {
         loop {
             let head = self.head();
             if head.addr() & DEAD != 0 {
@@ -160,7 +161,7 @@ impl<K: Key, V: Value> Record<K, V> {
                 Ordering::Acquire,
             );
             if linked.is_ok() {
-                return Ok(());
+                return Ok(!head.is_null());
             }
         }
     }
@@ -237,6 +238,29 @@ impl<K: Key, V: Value> Record<K, V> {
             }
         }
         // AcqRel: from here on `take` answers Dead (1).
+        self.head
+            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Kills the record whatever it holds, for a table that nobody uses any more. False if a
+    /// deferred drop still points into it.
+    pub(crate) fn condemn(&self, _pinned: &Guard<'_>) -> bool {
+        let head = self.head();
+        if head.addr() & DEAD != 0 {
+            return false;
+        }
+        let mut oldest = head;
+        // SAFETY: as in `visible_at`.
+        while let Some(below) = unsafe { oldest.as_ref() }.map(Version::prev)
+            && !below.is_null()
+        {
+            oldest = below;
+        }
+        if !self.first.is_vacant() && !ptr::eq(oldest, &raw const self.first) {
+            return false;
+        }
+        // AcqRel: as in `kill`; the record's own drop frees the chain.
         self.head
             .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()

@@ -15,13 +15,15 @@ use crate::mvcc::record::{Record, Stale};
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::{Entry, SkipList};
-use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 
 /// The records of one bucket.
 pub(crate) struct Table<K: Key, V: Value> {
     id: BucketId,
     index: SkipList<Record<K, V>>,
     dropped: AtomicBool,
+    /// From this horizon on the table may be emptied; zero while it is in use.
+    empty_from: AtomicU64,
     /// Where the next sweep goes on. Held for the length of a sweep: one at a time.
     sweep: Mutex<Option<K>>,
 }
@@ -45,6 +47,7 @@ impl<K: Key, V: Value> Table<K, V> {
             id,
             index: SkipList::new(),
             dropped: AtomicBool::new(false),
+            empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
         }
     }
@@ -76,6 +79,8 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     fn value_type(&self) -> &'static str;
     fn is_dropped(&self) -> bool;
     fn mark_dropped(&self);
+    /// Lets sweeps empty the dropped table once the horizon is at `horizon`.
+    fn empty_from(&self, horizon: Timestamp);
 
     /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep of the
@@ -119,10 +124,21 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.dropped.store(true, Ordering::Release);
     }
 
+    fn empty_from(&self, horizon: Timestamp) {
+        // Release: pairs with the Acquire in `sweep`.
+        self.empty_from.store(horizon.get(), Ordering::Release);
+    }
+
     fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
         let mut swept = Swept::default();
         let Some(mut position) = self.sweep.try_lock() else { return swept };
+        // Acquire: pairs with the Release in `empty_from`.
+        let empty_from = self.empty_from.load(Ordering::Acquire);
+        let unused = empty_from != 0 && horizon.get() >= empty_from;
         let kill = |record: &Record<K, V>| {
+            if unused {
+                return record.condemn(guard);
+            }
             if !record.is_worth_a_look(guard) {
                 return false;
             }

@@ -31,7 +31,7 @@ use crate::mvcc::range::Range;
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::{AnyTable, Table};
 use crate::mvcc::view::ReadView;
-use crate::mvcc::write_set::{Over, Undone, WriteSet};
+use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::Status;
 
@@ -180,6 +180,19 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         None
     }
 
+    /// Sets the value of a key that has one now.
+    pub(crate) fn replace<Q>(&self, access: &Access<'_>, key: &Q, value: V)
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if self.writes.borrow().get(key).is_some() {
+            self.writes.borrow_mut().put_over(key, Some(value));
+        } else if let Some(found) = access.view.get(self.table, key) {
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+        }
+    }
+
     /// Opens an iterator over what the transaction sees now.
     pub(crate) fn range<'t>(
         &'t self,
@@ -246,15 +259,12 @@ pub(crate) trait AnyWorkspace<'db>: Send {
         snapshot: Timestamp,
         guard: &Guard<'_>,
     ) -> Result<(), TakeError>;
-    fn release(&mut self, index: u32, guard: &Guard<'_>);
-    /// Stamps and prunes; returns how many versions were pruned.
-    fn settle(
-        &mut self,
-        index: u32,
-        commit: Timestamp,
-        horizon: Timestamp,
-        guard: &Guard<'_>,
-    ) -> usize;
+    /// Looks for a record again, after a sweep removed the one that was found.
+    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()>;
+    /// Takes every version off that was put on a head.
+    fn release(&mut self, guard: &Guard<'_>);
+    /// Stamps every version that was put on a head and prunes below it.
+    fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled;
 }
 
 impl<'db> dyn AnyWorkspace<'db> + 'db {
@@ -325,23 +335,19 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         snapshot: Timestamp,
         guard: &Guard<'_>,
     ) -> Result<(), TakeError> {
-        let writes = self.writes.get_mut();
-        writes.take(index as usize, owner, snapshot, guard)?;
-        writes.taken(index as usize);
-        Ok(())
+        self.writes.get_mut().take(index as usize, owner, snapshot, guard)
     }
 
-    fn release(&mut self, index: u32, guard: &Guard<'_>) {
-        self.writes.get_mut().release(index as usize, guard);
+    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()> {
+        let placed = self.writes.get_mut().place(index as usize, self.table, guard);
+        placed.expect("a write that had a record gets one")
     }
 
-    fn settle(
-        &mut self,
-        index: u32,
-        commit: Timestamp,
-        horizon: Timestamp,
-        guard: &Guard<'_>,
-    ) -> usize {
-        self.writes.get_mut().settle(index as usize, commit, horizon, guard)
+    fn release(&mut self, guard: &Guard<'_>) {
+        self.writes.get_mut().release(guard);
+    }
+
+    fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled {
+        self.writes.get_mut().settle(commit, horizon, guard)
     }
 }

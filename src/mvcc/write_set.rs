@@ -57,6 +57,8 @@ struct Write<K: Key, V: Value> {
     version: NonNull<Version<V>>,
     home: Home<K, V>,
     stage: Stage,
+    /// Whether the version stands on an older one.
+    supersedes: bool,
     /// The write of the same key before this one.
     earlier: Option<usize>,
 }
@@ -71,6 +73,15 @@ pub(crate) struct WriteSet<K: Key, V: Value> {
 pub(crate) enum Undone<K: Key, V: Value> {
     Record(NonNull<Record<K, V>>),
     Absent(K),
+}
+
+/// What a commit did to the chains it wrote to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Versions that were the newest before.
+    pub(crate) superseded: usize,
+    /// Versions that nobody can see any more, and were cut off.
+    pub(crate) pruned: usize,
 }
 
 /// What writing over an earlier write of our own came to.
@@ -156,7 +167,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     fn push(&mut self, key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) {
         let at = self.log.len();
         // The log owns the write before any user code (a comparison in the map) can panic.
-        self.log.push(Write { version, home, stage: Stage::Private, earlier: None });
+        self.log.push(Write { version, home, stage: Stage::Private, supersedes: false, earlier: None });
         let earlier = self.top.insert(key, at);
         if let Some(write) = self.log.get_mut(at) {
             write.earlier = earlier;
@@ -245,51 +256,55 @@ impl<K: Key, V: Value> WriteSet<K, V> {
 
     /// Puts this write's version on top of its record, undecided.
     pub(crate) fn take(
-        &self,
+        &mut self,
         at: usize,
         owner: *const Status,
         snapshot: Timestamp,
         guard: &Guard<'_>,
     ) -> Result<(), TakeError> {
-        let Some(write) = self.log.get(at) else { return Ok(()) };
+        let Some(write) = self.log.get_mut(at) else { return Ok(()) };
         let Some(record) = write.record() else { return Ok(()) };
         // SAFETY: the log owns the version until it is linked (4).
         unsafe { write.version.as_ref() }.mark_pending(owner);
         // SAFETY: a placed record is live: it was found or inserted under the commit's pin, or
         // the snapshot sees it.
-        unsafe { record.as_ref() }.take(write.version, snapshot, guard)
+        write.supersedes = unsafe { record.as_ref() }.take(write.version, snapshot, guard)?;
+        // The chain owns the version now.
+        write.stage = Stage::Linked;
+        Ok(())
     }
 
-    /// Says that the version of this write is linked: the chain owns it now.
-    pub(crate) fn taken(&mut self, at: usize) {
-        if let Some(write) = self.log.get_mut(at) {
-            write.stage = Stage::Linked;
-        }
+
+    /// The writes whose versions are on heads, with their records.
+    fn linked(&self) -> impl Iterator<Item = (NonNull<Version<V>>, NonNull<Record<K, V>>)> {
+        let linked = self.log.iter().filter(|write| write.stage == Stage::Linked);
+        linked.filter_map(|write| Some((write.version, write.record()?)))
     }
 
-    /// Takes the version off again.
-    pub(crate) fn release(&self, at: usize, guard: &Guard<'_>) {
-        let Some(write) = self.log.get(at) else { return };
-        if let (Stage::Linked, Some(record)) = (write.stage, write.record()) {
+    /// Takes every version off its head again.
+    pub(crate) fn release(&self, guard: &Guard<'_>) {
+        for (version, record) in self.linked() {
             // SAFETY: a record with an undecided head does not die.
-            unsafe { record.as_ref() }.release(write.version, guard);
+            unsafe { record.as_ref() }.release(version, guard);
         }
     }
 
-    /// Gives the version its commit time and prunes below it. Returns the versions pruned.
+    /// Gives the versions their commit time and prunes below them.
     pub(crate) fn settle(
         &self,
-        at: usize,
         commit: Timestamp,
         horizon: Timestamp,
         guard: &Guard<'_>,
-    ) -> usize {
-        let Some(write) = self.log.get(at) else { return 0 };
-        let Some(record) = write.record() else { return 0 };
-        // SAFETY: the version was linked under the commit's pin, so it is alive.
-        unsafe { write.version.as_ref() }.settle(commit);
-        // SAFETY: a record whose newest version is this young does not die.
-        unsafe { record.as_ref() }.prune(horizon, guard).versions
+    ) -> Settled {
+        let mut settled = Settled::default();
+        settled.superseded = self.log.iter().filter(|write| write.supersedes).count();
+        for (version, record) in self.linked() {
+            // SAFETY: the version was linked under the commit's pin, so it is alive.
+            unsafe { version.as_ref() }.settle(commit);
+            // SAFETY: a record whose newest version is this young does not die.
+            settled.pruned += unsafe { record.as_ref() }.prune(horizon, guard).versions;
+        }
+        settled
     }
 }
 

@@ -49,6 +49,7 @@ mod footprint;
 mod gate;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod node;
+mod peers;
 mod registry;
 mod tally;
 
@@ -60,5 +61,6 @@ pub(crate) use commit_log::{CommitLog, Registration};
 pub(crate) use footprint::{Edge, Footprint, Kind, Peer, Refusal, Rules, Step, Tag, Witness};
 pub(crate) use gate::Patience;
 pub(crate) use node::{Linked, Pending, State, Status};
+pub(crate) use peers::Met;
 pub(crate) use registry::{Entry, Horizons, Oldest, Registry};
 pub(crate) use tally::{Counts, Tally};

@@ -333,6 +333,14 @@ impl<'g, F: Footprint> Pending<'g, F> {
         self.node().footprint()
     }
 
+    /// The footprint, for as long as the node is not linked and nobody else looks at it.
+    pub(crate) fn footprint_mut(&mut self) -> &mut F {
+        // SAFETY: the node came from a box that only this handle knows of; others hold the address
+        // of its status at most, a field of its own.
+        let footprint = unsafe { &mut *(&raw mut (*self.node.as_ptr()).footprint) };
+        footprint.as_mut().expect("only the first node has no footprint")
+    }
+
     /// Tells everyone who meets a version of this transaction to look past it.
     pub(crate) fn abort(&self) {
         self.node().status.set(State::Aborted);

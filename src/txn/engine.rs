@@ -117,7 +117,7 @@ impl Engine {
                 }
             }
         }
-        self.counters.add(Count::VersionsPruned, (total.versions + total.records) as u64);
+        self.counters.add(Count::VersionsPruned, total.versions as u64);
         self.collector.collect();
         total
     }

@@ -18,6 +18,7 @@ mod bucket;
 mod catalog;
 mod commit;
 mod counters;
+mod drop_bucket;
 mod engine;
 mod operations;
 mod options;
@@ -33,6 +34,7 @@ pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 
 pub(crate) use catalog::BucketEntry;
-pub(crate) use counters::Counters;
+pub(crate) use counters::Count;
+pub(crate) use drop_bucket::drop_bucket;
 pub(crate) use engine::{Engine, Settings};
 pub(crate) use retry::run;
