@@ -47,6 +47,7 @@ mod certify;
 mod commit_log;
 mod footprint;
 mod gate;
+mod graph;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod node;
 mod registry;
