@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   front: tail t ──► examine (last examined, t] ──► judge ──► freeze place t + 1 ──► link
-//!     ▲                                                                             │ lost the race
-//!     └─────────────────────────────────────────────────────────────────────────────┘
+//!     ▲                                                                               │
+//!     └──────────────────────── lost the race ────────────────────────────────────────┘
 //! ```
 //!
 //! 1. The link succeeds only if nothing committed since `t`, and no snapshot was marked at `t`,
@@ -14,10 +14,10 @@
 //! 3. A suspect, which has such an edge, commits if the graph stays without a cycle, and if no
 //!    read-only transaction can be on one. Such a reader at snapshot `r` follows all commits up to
 //!    `r` and precedes a later one, so a cycle through it has a commit after `r` that reaches back
-//!    to `r` or before; the last of them to commit is refused, since `r` was marked before its link.
-//!    One that writes nothing is let off: as the last on a cycle through a reader it is entered
-//!    from its own snapshot only, and then either a cycle without the reader is found, or one
-//!    without it existed before.
+//!    to `r` or before; the last of them to commit is refused, since `r` was marked before its
+//!    link. One that writes nothing is let off: as the last on a cycle through a reader it is
+//!    entered from its own snapshot only, and then either a cycle without the reader is found, or
+//!    one without it existed before.
 //! 4. Real conflicts only: explicit locks apart, no refusal but those that say that the evidence
 //!    was lost, too expensive, or never taken.
 //!
@@ -26,7 +26,8 @@
 use super::commit_log::{CommitLog, Front, Registration};
 use super::footprint::{Footprint, Peer, Refusal, Step};
 use super::graph::{self, Member, Obstacle, Reached, Vertex};
-use super::node::{Linked, Pending, Place, Successor, TxnNode};
+use super::node::{Place, Successor, TxnNode};
+use super::owner::{Linked, Pending};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::sync::Arc;

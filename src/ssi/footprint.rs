@@ -104,8 +104,8 @@ pub(crate) enum Refusal {
     Overwritten { by: Peer },
     /// The commit would close this cycle.
     Cycle(Box<Witness>),
-    /// The commit reaches back along `trail` to `reached`, and a read-only transaction, which nobody
-    /// tracked, has seen that one and cannot see this one.
+    /// The commit reaches back along `trail` to `reached`, and a read-only transaction, which
+    /// nobody tracked, has seen that one and cannot see this one.
     ReadOnlyPivot { reached: Timestamp, trail: Vec<Step> },
     /// The log no longer holds what committed since the victim's snapshot.
     WindowLost,

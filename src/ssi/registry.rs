@@ -189,13 +189,11 @@ impl Registry {
     fn slot(&self, SlotId(mut at): SlotId) -> &Slot {
         let mut chunk = &self.first;
         loop {
-            match chunk.slots.get(at) {
-                Some(slot) => return slot,
-                None => {
-                    at -= chunk.slots.len();
-                    chunk = chunk.next.get().expect("a slot that was claimed exists");
-                }
+            if let Some(slot) = chunk.slots.get(at) {
+                return slot;
             }
+            at -= chunk.slots.len();
+            chunk = chunk.next.get().expect("a slot that was claimed exists");
         }
     }
 
@@ -220,6 +218,7 @@ impl Registry {
         self.slot(entry.slot).set(entry.word);
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the right to the slot ends here")]
     /// Frees the slot. Nothing that its time protected is used after.
     pub(crate) fn leave(&self, entry: Entry) {
         let slot = self.slot(entry.slot);
