@@ -122,7 +122,7 @@ fn scaling(store: &Store, rounds: u64, span: Duration) {
 fn beside_scan(
     span: Duration,
     write: impl Fn(&mut Random) + Sync,
-    scan: impl Fn() + Sync,
+    read_all: impl Fn() + Sync,
 ) -> [f64; 2] {
     let work = |thread: u64, stop: &AtomicBool| {
         let mut random = Random::new(thread);
@@ -140,7 +140,7 @@ fn beside_scan(
         scope.spawn(|| {
             // Relaxed: the flag only ends the loop soon.
             while !over.load(Ordering::Relaxed) {
-                scan();
+                read_all();
             }
         });
         let beside = rate(1, span, work);

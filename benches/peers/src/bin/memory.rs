@@ -57,10 +57,10 @@ fn resident() -> usize {
 /// Builds something of `entries` entries and prints what it costs.
 fn weigh<T>(name: &str, entries: u64, build: impl FnOnce() -> T) {
     let (live_before, resident_before) = (live(), resident());
-    let built = build();
+    let weighed = build();
     let each = |bytes: usize| bytes as f64 / entries as f64;
     let (counted, paged) = (live() - live_before, resident().saturating_sub(resident_before));
-    drop(built);
+    drop(weighed);
     let left = live().saturating_sub(live_before);
     println!("{name:<20} {:>8.1} {:>9.1} {left:>12}", each(counted), each(paged));
 }
@@ -104,7 +104,7 @@ fn contender(name: &str, entries: u64) {
         "palisade" => weigh(name, entries, || fill(entries).expect("nothing conflicts")),
         "BTreeMap" => weigh(name, entries, || {
             let mut map = BTreeMap::new();
-            (0..entries).for_each(|number| drop(map.insert(mix(number), number)));
+            map.extend((0..entries).map(|number| (mix(number), number)));
             map
         }),
         "crossbeam SkipMap" => weigh(name, entries, || {
