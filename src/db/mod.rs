@@ -13,9 +13,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::mvcc::{Key, Value};
 use crate::sync::Arc;
-use crate::txn::{
-    Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run,
-};
+use crate::txn::{Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run};
 
 use background::Background;
 pub use options::Options;
@@ -219,6 +217,7 @@ impl Database {
     ///
     /// Writers remove old versions of what they write by themselves; this is for deleted keys, and
     /// for versions that a long snapshot kept back. Readers and writers go on meanwhile.
+    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn vacuum(&self, budget: usize) -> Vacuumed {
         Vacuumed::from(self.engine().vacuum(budget))
     }

@@ -22,7 +22,7 @@ use std::ops::Bound;
 use crate::mvcc::interval::Interval;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
-use crate::mvcc::workspace::Workspace;
+use crate::mvcc::workspace::{Access, Workspace};
 use crate::mvcc::{Key, Value};
 
 /// Entries in the first batch; each later one holds twice as many, up to [`BATCH_MAX`].
@@ -126,16 +126,17 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         Self::new(view, table, None, low, high)
     }
 
+    /// Opens an iterator over what a transaction sees now.
     pub(crate) fn over_workspace(
-        view: ReadView<'t>,
-        table: &'t Table<K, V>,
+        access: &Access<'t>,
         workspace: &'t Workspace<'t, K, V>,
-        slot: Option<usize>,
         low: Bound<K>,
         high: Bound<K>,
     ) -> Self {
-        let time = workspace.now();
-        Self::new(view, table, Some(Own { workspace, time, slot }), low, high)
+        let note = || workspace.note_range(Interval { low: low.clone(), high: high.clone() });
+        let slot = access.tracked.then(note);
+        let own = Own { workspace, time: workspace.now(), slot };
+        Self::new(access.view, workspace.typed_table(), Some(own), low, high)
     }
 
     fn new(
@@ -203,14 +204,14 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
 
     /// What was gone through, for an iterator that stops before its end.
     fn gone_through(&self) -> Vec<Interval<K>> {
-        let front = self.front.last.map(|last| Interval {
-            low: self.low.clone(),
-            high: Bound::Included(last.clone()),
-        });
-        let back = self.back.last.map(|last| Interval {
-            low: Bound::Included(last.clone()),
-            high: self.high.clone(),
-        });
+        let front = self
+            .front
+            .last
+            .map(|last| Interval { low: self.low.clone(), high: Bound::Included(last.clone()) });
+        let back = self
+            .back
+            .last
+            .map(|last| Interval { low: Bound::Included(last.clone()), high: self.high.clone() });
         front.into_iter().chain(back).collect()
     }
 }
