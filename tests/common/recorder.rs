@@ -1,0 +1,1 @@
+//! Writes histories in the formats of two checkers from elsewhere.

@@ -1,0 +1,2 @@
+//! Random concurrent transaction programs.
+mod common;
