@@ -169,14 +169,15 @@ impl History {
         text
     }
 
-    /// One JSON object whose `data` holds sessions of transactions of events. Of a list, dbcop
-    /// is told the last element, which is the version that was read.
+    /// One JSON object whose `data` holds sessions of transactions of events. dbcop knows
+    /// registers only and takes a transaction as one step: so of a list it is told the last
+    /// element, and of each key the first read, unless a write precedes it, and the last write.
     pub(crate) fn dbcop(&self) -> String {
         let mut sessions = vec![Vec::new(); usize::try_from(self.sessions).expect("fits")];
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_unstable_by_key(|entry| entry.invoked);
         for entry in entries {
-            let events: Vec<String> = entry.operations.iter().map(Operation::json).collect();
+            let events: Vec<String> = entry.summary().map(Operation::json).collect();
             let (events, committed) = (events.join(","), entry.committed);
             let transaction = format!("{{\"events\":[{events}],\"committed\":{committed}}}");
             sessions[usize::try_from(entry.session).expect("fits")].push(transaction);
@@ -200,7 +201,26 @@ impl History {
     }
 }
 
+impl Entry {
+    /// The operations by which the transaction as a whole is known to others.
+    fn summary(&self) -> impl Iterator<Item = &Operation> {
+        let all = &self.operations;
+        all.iter().enumerate().filter_map(move |(at, operation)| {
+            let same = |other: &&Operation| other.key() == operation.key();
+            let shown = match operation.is_write() {
+                true => !all[at + 1..].iter().filter(same).any(Operation::is_write),
+                false => !all[..at].iter().any(|other| same(&other)),
+            };
+            shown.then_some(operation)
+        })
+    }
+}
+
 impl Operation {
+    fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Append { .. })
+    }
+
     fn key(&self) -> u64 {
         match self {
             Self::Read { key, .. }
