@@ -21,7 +21,12 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+
+    /// The thread that runs this.
+    pub(crate) fn current_id() -> std::thread::ThreadId {
+        std::thread::current().id()
+    }
 }
 
 /// A cell whose content is reached by raw pointer inside a closure.
@@ -54,6 +59,45 @@ macro_rules! load_owned {
     };
 }
 pub(crate) use load_owned;
+
+/// Whether [`membarrier`] is there for the whole process; decided once.
+#[inline]
+pub(crate) fn expedited() -> bool {
+    static EXPEDITED: OnceLock<bool> = OnceLock::new();
+    *EXPEDITED.get_or_init(register_membarrier)
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn register_membarrier() -> bool {
+    use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
+    membarrier_query().contains(MembarrierQuery::PRIVATE_EXPEDITED)
+        && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn register_membarrier() -> bool {
+    false
+}
+
+/// Makes every running thread of this process pass a full memory barrier. Only if [`expedited`].
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) fn membarrier() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    // The kernel may be short of memory for a moment; a refusal that lasts cannot be survived,
+    // because readers already rely on this call.
+    let accepted = (0..1_000_000).any(|_| {
+        membarrier(MembarrierCommand::PrivateExpedited).is_ok() || {
+            thread::yield_now();
+            false
+        }
+    });
+    assert!(accepted, "the system refuses the memory barrier for which it registered us");
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+pub(crate) fn membarrier() {
+    unreachable!("nobody calls this where `expedited` is false");
+}
 
 /// A small number that spreads threads over shards: equal for one thread during its life, and
 /// usually different for threads that run at the same time.

@@ -1,0 +1,135 @@
+//! Garbage of one slot: an open bag that is being filled and sealed bags that wait.
+//!
+//! ```text
+//! open [x y z ..]      sealed  [@5: a b c] [@6: d e]      oldest first
+//! ```
+//!
+//! 1. Epochs rise along `sealed`.
+//! 2. Whoever holds a [`Deferred`] out of a bag must free it; bags never free by themselves.
+//!
+//! Used by `slot` only, and only by the slot's owner.
+
+use std::collections::VecDeque;
+
+/// A bag with this many objects is sealed.
+const OBJECTS_MAX: usize = 64;
+/// A bag that holds this much memory is sealed.
+const BYTES_MAX: usize = 256 * 1024;
+/// Moves of the epoch after which nobody can hold what was sealed before them.
+const GRACE: u64 = 2;
+
+/// An object to free, and how.
+pub(super) struct Deferred {
+    pub(super) object: *mut u8,
+    pub(super) free: unsafe fn(*mut u8),
+}
+
+// SAFETY: `Guard::defer` demands that the object may be freed on any thread.
+unsafe impl Send for Deferred {}
+
+/// Objects that were all retired before the epoch `sealed_at` was read.
+struct Bag {
+    sealed_at: u64,
+    bytes: usize,
+    objects: Vec<Deferred>,
+}
+
+/// All the garbage of one slot.
+#[derive(Default)]
+pub(super) struct Garbage {
+    open: Vec<Deferred>,
+    open_bytes: usize,
+    sealed: VecDeque<Bag>,
+    sealed_objects: usize,
+    sealed_bytes: usize,
+    /// Objects retired since the owner last looked after its garbage.
+    fresh: usize,
+}
+
+impl Garbage {
+    pub(super) fn push(&mut self, deferred: Deferred, bytes: usize) {
+        self.open.push(deferred);
+        self.open_bytes += bytes;
+        self.fresh += 1;
+    }
+
+    pub(super) fn is_open_full(&self) -> bool {
+        self.open.len() >= OBJECTS_MAX || self.open_bytes >= BYTES_MAX
+    }
+
+    pub(super) fn is_open_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh
+    }
+
+    pub(super) fn take_fresh(&mut self) -> usize {
+        std::mem::take(&mut self.fresh)
+    }
+
+    pub(super) fn objects(&self) -> usize {
+        self.open.len() + self.sealed_objects
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.open_bytes + self.sealed_bytes
+    }
+
+    /// Closes the open bag. `epoch` was read after a heavy barrier that follows the last `push`.
+    pub(super) fn seal(&mut self, epoch: u64) {
+        if self.open.is_empty() {
+            return;
+        }
+        let objects = std::mem::take(&mut self.open);
+        let bytes = std::mem::take(&mut self.open_bytes);
+        debug_assert!(self.sealed.back().is_none_or(|last| last.sealed_at <= epoch), "keeps 1");
+        self.sealed_objects += objects.len();
+        self.sealed_bytes += bytes;
+        self.sealed.push_back(Bag { sealed_at: epoch, bytes, objects });
+    }
+
+    /// Takes out one object that nobody can hold any more, now that the epoch is `epoch`.
+    pub(super) fn pop_ripe(&mut self, epoch: u64) -> Option<Deferred> {
+        loop {
+            let bag = self.sealed.front_mut()?;
+            if epoch < bag.sealed_at + GRACE {
+                return None;
+            }
+            if let Some(deferred) = bag.objects.pop() {
+                self.sealed_objects -= 1;
+                return Some(deferred);
+            }
+            self.sealed_bytes -= bag.bytes;
+            self.sealed.pop_front();
+        }
+    }
+
+    /// Takes out any object; for the end of the collector, when nobody is pinned.
+    pub(super) fn pop_any(&mut self) -> Option<Deferred> {
+        self.open.pop().or_else(|| self.pop_ripe(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(object: *mut u8) -> Deferred {
+        Deferred { object, free: |_| {} }
+    }
+
+    #[test]
+    fn bag_is_ripe_two_epochs_after_it_was_sealed() {
+        let mut garbage = Garbage::default();
+        garbage.push(nothing(std::ptr::null_mut()), 10);
+        assert!(garbage.pop_ripe(u64::MAX - GRACE).is_none(), "an open bag is never ripe");
+        garbage.seal(5);
+        assert!(garbage.pop_ripe(6).is_none());
+        assert_eq!((garbage.objects(), garbage.bytes()), (1, 10));
+        assert!(garbage.pop_ripe(7).is_some());
+        assert!(garbage.pop_ripe(7).is_none());
+        assert_eq!((garbage.objects(), garbage.bytes()), (0, 0));
+    }
+}

@@ -1,0 +1,164 @@
+//! Participants and guards: who may read shared nodes, and for how long.
+//!
+//! ```text
+//! Collector::pin         one slot for one guard
+//! Collector::participant one slot for many guards, one inside the other
+//! ```
+//!
+//! 1. While a guard lives, its slot is pinned; nothing that was reachable when it was made, or
+//!    became so since, is freed.
+//! 2. A participant's slot is unpinned when the last of its guards is dropped.
+//! 3. Guards of a participant share its counter without synchronization, so they stay on one
+//!    thread; a [`SoloGuard`] has a slot of its own and may move.
+//!
+//! Every function that reads shared nodes takes a `&Guard`.
+
+use super::bag::Deferred;
+use super::barrier::light;
+use super::collector::{Collector, Held};
+use super::slot::Slot;
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
+
+/// A slot held for a while, by a transaction for instance.
+pub(crate) struct Participant<'c> {
+    collector: &'c Collector,
+    slot: &'c Slot,
+    /// Guards alive.
+    nested: Cell<u32>,
+}
+
+impl<'c> Participant<'c> {
+    /// `slot` was claimed for this participant.
+    pub(super) fn new(collector: &'c Collector, slot: &'c Slot) -> Self {
+        Self { collector, slot, nested: Cell::new(0) }
+    }
+
+    /// Pins until the guard is dropped. A guard inside another one costs a counter.
+    #[inline]
+    pub(crate) fn pin(&self) -> Guard<'_> {
+        let nested = self.nested.get();
+        self.nested.set(nested.checked_add(1).expect("guards are dropped"));
+        if nested == 0 {
+            self.slot.pin(self.collector.epoch_seen());
+            light();
+        }
+        Guard { collector: self.collector, slot: self.slot, nested: Some(&self.nested) }
+    }
+}
+
+impl Drop for Participant<'_> {
+    fn drop(&mut self) {
+        // A guard that was leaked rather than dropped left the slot pinned; releasing it is right
+        // all the same, because that guard borrowed the participant and is gone.
+        self.slot.release();
+    }
+}
+
+impl fmt::Debug for Participant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participant").field("guards", &self.nested.get()).finish()
+    }
+}
+
+/// Keeps what its holder reads from being freed.
+pub(crate) struct Guard<'g> {
+    collector: &'g Collector,
+    slot: &'g Slot,
+    /// The participant's counter of guards; `None` if the slot is this guard's own.
+    nested: Option<&'g Cell<u32>>,
+}
+
+impl<'g> Guard<'g> {
+    /// `slot` was claimed and pinned for this guard.
+    #[inline]
+    pub(super) fn solo(collector: &'g Collector, slot: &'g Slot) -> Self {
+        Self { collector, slot, nested: None }
+    }
+
+    /// Frees the box once no pinned thread can hold a reference into it.
+    ///
+    /// # Safety
+    /// `object` came from `Box::into_raw` and was unlinked, so that no new reader can find it.
+    /// Nobody else frees or retires it.
+    pub(crate) unsafe fn retire_box<T: Send>(&self, object: *mut T) {
+        /// # Safety
+        /// As for `retire_box`, once no reader is left.
+        unsafe fn free<T>(object: *mut u8) {
+            // SAFETY: `retire_box` was promised that a box of this type gave the pointer away.
+            drop(unsafe { Box::from_raw(object.cast::<T>()) });
+        }
+        // SAFETY: `free` fits the box that the caller promises; `T: Send` lets any thread drop it.
+        unsafe { self.defer(object.cast(), free::<T>, size_of::<T>()) }
+    }
+
+    /// Calls `free(object)` once no pinned thread can hold a reference into it; `bytes` is what
+    /// that gives back.
+    ///
+    /// # Safety
+    /// `free(object)` is sound on any thread, once, when no reader is left; `object` was unlinked,
+    /// so that no new reader can find it.
+    pub(crate) unsafe fn defer(&self, object: *mut u8, free: unsafe fn(*mut u8), bytes: usize) {
+        let deferred = Deferred { object, free };
+        // SAFETY: the guard's slot is owned by the guard or by its participant on this thread
+        // (invariant 3), and pushing runs no user code.
+        unsafe { self.slot.with_garbage(|garbage| garbage.push(deferred, bytes)) }
+    }
+
+    fn has_fresh_garbage(&self) -> bool {
+        // SAFETY: as in `defer`; the closure only reads a number.
+        unsafe { self.slot.with_garbage(|garbage| garbage.fresh() > 0) }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(nested) = self.nested {
+            nested.set(nested.get() - 1);
+            if nested.get() > 0 {
+                return;
+            }
+            self.slot.unpin();
+            if self.has_fresh_garbage() {
+                self.collector.upkeep(self.slot);
+            }
+        } else if self.has_fresh_garbage() {
+            self.slot.unpin();
+            let held = Held(self.slot);
+            self.collector.upkeep(held.0);
+        } else {
+            self.slot.release();
+        }
+    }
+}
+
+impl fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("pinned_at", &self.slot.pinned_epoch()).finish()
+    }
+}
+
+/// A guard with a slot of its own, which may be dropped on another thread.
+#[derive(Debug)]
+pub(crate) struct SoloGuard<'g>(Guard<'g>);
+
+// SAFETY: the guard shares no counter (`new` asserts it), so invariant 3 does not bind it; its
+// slot is owned by whoever has the guard, and moving it synchronizes the two threads.
+unsafe impl Send for SoloGuard<'_> {}
+
+impl<'g> SoloGuard<'g> {
+    pub(super) fn new(guard: Guard<'g>) -> Self {
+        assert!(guard.nested.is_none(), "a participant's guard must not move to another thread");
+        Self(guard)
+    }
+}
+
+impl<'g> Deref for SoloGuard<'g> {
+    type Target = Guard<'g>;
+
+    fn deref(&self) -> &Guard<'g> {
+        &self.0
+    }
+}

@@ -1,0 +1,163 @@
+//! Aim: garbage is freed once, as late as the pins demand, whatever destructors do.
+//! Method: objects that count their drops; threads that swap a shared pointer.
+
+use super::*;
+use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn retire(guard: &Guard<'_>, drops: &Arc<AtomicUsize>) {
+    let object = Box::into_raw(Box::new(Counted(Arc::clone(drops))));
+    // SAFETY: the box was made just now and nobody else has it.
+    unsafe { guard.retire_box(object) }
+}
+
+#[test]
+fn object_outlives_every_pin_that_may_hold_it() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let reader = collector.pin();
+    retire(&collector.pin(), &drops);
+    for _ in 0..5 {
+        collector.collect();
+    }
+    assert_eq!(drops.load(Ordering::Relaxed), 0);
+    assert_eq!((collector.stats().pinned, collector.stats().garbage_objects), (1, 1));
+    drop(reader);
+    collector.collect();
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    assert_eq!(collector.stats().garbage_objects, 0);
+}
+
+#[test]
+fn nested_guard_keeps_the_pin() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let participant = collector.participant();
+    let outer = participant.pin();
+    drop(participant.pin());
+    retire(&collector.pin(), &drops);
+    collector.collect();
+    collector.collect();
+    assert_eq!(drops.load(Ordering::Relaxed), 0);
+    drop(outer);
+    collector.collect();
+    assert_eq!(drops.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn collector_frees_all_when_dropped() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    for _ in 0..200 {
+        retire(&collector.pin(), &drops);
+    }
+    drop(collector);
+    assert_eq!(drops.load(Ordering::Relaxed), 200);
+}
+
+#[test]
+fn steady_retiring_keeps_the_backlog_short() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    for _ in 0..10_000 {
+        retire(&collector.pin(), &drops);
+    }
+    assert!(drops.load(Ordering::Relaxed) > 9_000, "{drops:?}");
+}
+
+#[test]
+fn more_pins_than_slots_add_slots() {
+    let collector = Collector::with_slots(2);
+    let guards: Vec<_> = (0..100).map(|_| collector.pin_solo()).collect();
+    assert_eq!(collector.stats().pinned, 100);
+    std::thread::scope(|scope| scope.spawn(move || drop(guards)).join()).unwrap();
+    assert_eq!(collector.stats().pinned, 0);
+}
+
+struct Bomb {
+    counted: Counted,
+    armed: bool,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.armed, "bomb number {}", self.counted.0.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
+fn panicking_destructor_loses_nothing_else() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    for number in 0..100 {
+        let counted = Counted(Arc::clone(&drops));
+        let object = Box::into_raw(Box::new(Bomb { counted, armed: number % 10 == 0 }));
+        // The guard's own upkeep may meet a bomb.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let guard = collector.pin();
+            // SAFETY: the box was made just now and nobody else has it.
+            unsafe { guard.retire_box(object) }
+        }));
+    }
+    for _ in 0..100 {
+        let _ = catch_unwind(AssertUnwindSafe(|| collector.collect()));
+    }
+    assert_eq!(drops.load(Ordering::Relaxed), 100);
+    assert_eq!(collector.stats().pinned, 0);
+    drop(collector);
+}
+
+#[test]
+fn bomb_in_the_collectors_own_drop_loses_nothing_else() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let collector = Collector::new();
+    let guard = collector.pin();
+    for number in 0..10 {
+        let counted = Counted(Arc::clone(&drops));
+        let object = Box::into_raw(Box::new(Bomb { counted, armed: number == 5 }));
+        // SAFETY: the box was made just now and nobody else has it.
+        unsafe { guard.retire_box(object) }
+    }
+    drop(guard);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(collector))).is_err());
+    assert_eq!(drops.load(Ordering::Relaxed), 10);
+}
+
+#[test]
+fn readers_never_meet_a_freed_object() {
+    const ROUNDS: usize = if cfg!(miri) { 50 } else { 20_000 };
+    let collector = Collector::with_slots(2);
+    let shared = AtomicPtr::new(Box::into_raw(Box::new(0_usize)));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    let guard = collector.pin();
+                    let new = Box::into_raw(Box::new(round));
+                    let old = shared.swap(new, Ordering::AcqRel);
+                    // SAFETY: swapped out, so no new reader finds it and nobody else has it.
+                    unsafe { guard.retire_box(old) }
+                }
+            });
+            scope.spawn(|| {
+                let participant = collector.participant();
+                for _ in 0..ROUNDS {
+                    let _guard = participant.pin();
+                    // SAFETY: read under a guard; writers retire what they swap out.
+                    let seen = unsafe { *shared.load(Ordering::Acquire) };
+                    assert!(seen < ROUNDS, "a freed object was read: {seen}");
+                }
+            });
+        }
+    });
+    // SAFETY: all threads are done; the last box is still linked and is nobody else's.
+    drop(unsafe { Box::from_raw(shared.into_inner()) });
+}

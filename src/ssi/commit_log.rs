@@ -1,0 +1,404 @@
+//! The commit log: every committed transaction in order, and the clock.
+//!
+//! ```text
+//!  oldest            anchor of a running                tail = the clock
+//!    ▼               transaction at 7                     ▼
+//!   (5) ─► (6) ─► (7) ─► (8) ─► (9) ──SEEN─► (10) ─► ... (42) ─► null ◄── the next commit links here
+//!    └ retired up to the floor          └ a read-only transaction uses snapshot 9
+//! ```
+//!
+//! One exchange of the null behind the tail is a transaction's commit point. It gives the
+//! timestamp (the predecessor's plus one), orders all decisions of the certifier, and settles
+//! which read-only snapshots came before.
+//!
+//! 1. Timestamps along the list rise by one: order of linking is order of commit.
+//! 2. `tail` moves from a node to its successor, and only after the successor's status says
+//!    committed. So a snapshot `t`, read from the tail, has every commit at or before `t` marked;
+//!    no reader ever waits for a writer, and "not marked" means "not in my snapshot".
+//! 3. Whoever returns from a commit has the tail at or past it: every later snapshot sees it.
+//! 4. A mark SEEN is set only while nothing is linked behind it, and the link that follows takes it
+//!    into account: `seen_below` of a node is exact.
+//! 5. Nodes older than `floor` may be retired. `floor` rises before they are; so a guard that is
+//!    made first, and then finds the floor at or below `s`, protects every node from `s` on.
+//! 6. Short of memory, `floor` is forced past snapshots that are still running. Their transactions
+//!    then find invariant 5's test failing and are refused, never let through.
+//! 7. The tail, unsettled nodes and what follows them are never retired.
+//!
+//! Transactions come here through `begin`, `commit` and `finish`; see the module above.
+
+use super::footprint::{Footprint, Kind, Rules, Tag};
+use super::gate::{Gate, Patience, Pause, Ticket};
+use super::node::{Anchor, Linked, Pending, Successor, TxnNode, retire};
+use super::registry::{Entry, Horizons, Registry};
+use super::tally::Tally;
+use crate::epoch::Guard;
+use crate::id::Timestamp;
+use crate::sync::{Arc, AtomicPtr, AtomicU64, Mutex, Ordering};
+use crossbeam_utils::CachePadded;
+use std::fmt;
+use std::ptr::NonNull;
+
+/// A finishing commit with a timestamp that this divides trims the log.
+const TRIM_EVERY: u64 = 128;
+
+/// All committed transactions that a running one may still conflict with.
+pub(crate) struct CommitLog<F: Footprint> {
+    tail: CachePadded<AtomicPtr<TxnNode<F>>>,
+    floor: CachePadded<Floor>,
+    /// The first node that is not retired; the lock makes one thread trim at a time.
+    oldest: Mutex<Oldest<F>>,
+    registry: Registry,
+    gate: Gate,
+    pub(super) tally: Tally,
+    rules: Rules,
+}
+
+/// The first node that is not retired, in numbers; written under the lock on `oldest`.
+struct Floor {
+    timestamp: AtomicU64,
+    bytes_total: AtomicU64,
+}
+
+struct Oldest<F>(NonNull<TxnNode<F>>);
+
+// SAFETY: the pointer is followed only under the lock, by the log that owns the nodes; a footprint
+// may be dropped on any thread.
+unsafe impl<F: Send> Send for Oldest<F> {}
+
+/// A running transaction: its slot, its snapshot, and where its window begins.
+///
+/// Goes back to the log through [`CommitLog::finish`] or [`CommitLog::leave`].
+#[must_use = "a registration that is not given back holds the horizon for ever"]
+pub(crate) struct Registration<F> {
+    entry: Entry,
+    snapshot: Timestamp,
+    anchor: Anchor<F>,
+    ticket: Option<Ticket>,
+}
+
+impl<F> Registration<F> {
+    /// The transaction sees what committed at or before this.
+    pub(crate) fn snapshot(&self) -> Timestamp {
+        self.snapshot
+    }
+
+    /// Did the transaction begin at the gate?
+    pub(crate) fn is_gated(&self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
+impl<F> fmt::Debug for Registration<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("snapshot", &self.snapshot)
+            .field("gated", &self.is_gated())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of the log at one moment.
+pub(super) struct Front<'g, F> {
+    pub(super) tail: &'g TxnNode<F>,
+    /// Was the tail's timestamp marked as a snapshot?
+    pub(super) seen: bool,
+}
+
+impl<F: Footprint> CommitLog<F> {
+    /// A log with one node, which stands for the empty database.
+    pub(crate) fn new(rules: Rules) -> Self {
+        let genesis = NonNull::from(Box::leak(TxnNode::genesis()));
+        Self {
+            tail: CachePadded::new(AtomicPtr::new(genesis.as_ptr())),
+            floor: CachePadded::new(Floor {
+                timestamp: AtomicU64::new(0),
+                bytes_total: AtomicU64::new(0),
+            }),
+            oldest: Mutex::new(Oldest(genesis)),
+            registry: Registry::new(rules.registry_slots),
+            gate: Gate::new(),
+            tally: Tally::default(),
+            rules,
+        }
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    #[inline]
+    pub(super) fn tail<'g>(&self, _guard: &'g Guard<'_>) -> &'g TxnNode<F> {
+        // Acquire: pairs with the Release in `help`; every commit up to the tail is marked.
+        let tail = self.tail.load(Ordering::Acquire);
+        // SAFETY: a node is retired only after the tail moved past it (invariant 7), so the guard,
+        // made before this load, protects it and its successors.
+        unsafe { &*tail }
+    }
+
+    /// The newest commit. Every commit that returned before this call is at or before it.
+    #[inline]
+    pub(crate) fn now(&self, guard: &Guard<'_>) -> Timestamp {
+        self.tail(guard).timestamp()
+    }
+
+    /// Marks `node`, which is linked behind `tail`, and moves the clock to it.
+    fn help(&self, tail: &TxnNode<F>, node: &TxnNode<F>) {
+        node.mark_committed();
+        let from = std::ptr::from_ref(tail).cast_mut();
+        let to = std::ptr::from_ref(node).cast_mut();
+        // Release: pairs with the Acquire in `tail` (keeps 2). A failure means that another thread
+        // helped; both nodes are protected by the caller's guard, so no address came back.
+        let _ = self.tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Finds the end of the log, helping whoever linked and has not moved the clock yet.
+    pub(super) fn front<'g>(&self, guard: &'g Guard<'_>) -> Front<'g, F> {
+        loop {
+            let tail = self.tail(guard);
+            match tail.successor(guard) {
+                Successor::Node(node) => self.help(tail, node),
+                Successor::None { seen } => return Front { tail, seen },
+            }
+        }
+    }
+}
+
+/// Beginning.
+impl<F: Footprint> CommitLog<F> {
+    /// Begins a transaction at the newest commit.
+    pub(crate) fn begin(&self, kind: Kind, tag: Option<Tag>, guard: &Guard<'_>) -> Registration<F> {
+        let mut entry = self.registry.enter(kind, self.now(guard), tag);
+        let tail = self.tail(guard);
+        let snapshot = tail.timestamp();
+        self.registry.raise(&mut entry, snapshot);
+        Registration { entry, snapshot, anchor: Anchor::new(tail), ticket: None }
+    }
+
+    /// Begins a read-only transaction, which is never refused: writers are told that it was here.
+    pub(crate) fn begin_seen(&self, tag: Option<Tag>, guard: &Guard<'_>) -> (Entry, Timestamp) {
+        let mut entry = self.registry.enter(Kind::Untracked, self.now(guard), tag);
+        let snapshot = self.see_now(guard);
+        self.registry.raise(&mut entry, snapshot);
+        (entry, snapshot)
+    }
+
+    /// Ends what [`CommitLog::begin_seen`] began.
+    pub(crate) fn leave_seen(&self, entry: Entry) {
+        self.registry.leave(entry);
+    }
+
+    /// A snapshot for reading without registration: what it sees may be pruned meanwhile, so the
+    /// reader holds a guard and checks the horizon ([`Registry::published`]) once it has read.
+    pub(crate) fn see_now(&self, guard: &Guard<'_>) -> Timestamp {
+        loop {
+            let front = self.front(guard);
+            // Without rescue no commit reaches back past a snapshot, and nobody asks for marks.
+            if front.seen || !self.rules.rescue || front.tail.mark_seen() {
+                return front.tail.timestamp();
+            }
+        }
+    }
+
+    /// Begins a transaction that nobody overtakes, for as long as `patience` lasts.
+    pub(crate) fn begin_gated(
+        &self,
+        patience: Patience,
+        tag: Option<Tag>,
+        guard: &Guard<'_>,
+    ) -> Registration<F> {
+        let ticket = self.gate.close(patience);
+        let mut pause = Pause::new();
+        self.registry.drain(|| {
+            pause.pause();
+            self.gate.holder() != Some(ticket)
+        });
+        let mut registration = self.begin(Kind::Tracked, tag, guard);
+        registration.ticket = Some(ticket);
+        registration
+    }
+}
+
+/// Committing, and what comes after.
+impl<F: Footprint> CommitLog<F> {
+    /// A node for a transaction that is about to commit. Its versions point at
+    /// [`Pending::status`].
+    pub(crate) fn prepare<'g>(
+        &self,
+        registration: &Registration<F>,
+        label: Option<Arc<str>>,
+        footprint: F,
+        guard: &'g Guard<'g>,
+    ) -> Pending<'g, F> {
+        Pending::new(registration.snapshot, label, footprint, guard)
+    }
+
+    /// Enters the commit, waiting for whoever holds the gate, but not for ever. From here until
+    /// `finish` or `leave` the caller runs no user code; before here it holds no version head.
+    pub(crate) fn admit(&self, registration: &Registration<F>) {
+        loop {
+            self.registry.show_committing(&registration.entry);
+            match self.gate.holder() {
+                None => return,
+                holder if holder == registration.ticket => return,
+                Some(holder) => {
+                    self.registry.hide_committing(&registration.entry);
+                    self.gate.wait(holder);
+                }
+            }
+        }
+    }
+
+    /// The node at the transaction's snapshot, unless the window was lost.
+    pub(super) fn anchor<'g>(
+        &self,
+        registration: &Registration<F>,
+        guard: &'g Guard<'_>,
+    ) -> Option<&'g TxnNode<F>> {
+        // Acquire: pairs with the Release in `raise_floor`.
+        let floor = Timestamp::from_raw(self.floor.timestamp.load(Ordering::Acquire));
+        if floor > registration.snapshot {
+            return None;
+        }
+        // SAFETY: the anchor is the node at the snapshot, the floor is at or below it, and the
+        // guard was made before the floor was read (invariant 5).
+        Some(unsafe { registration.anchor.follow(guard) })
+    }
+
+    /// Links `pending`, whose place is frozen, behind `front`, and makes it visible.
+    pub(super) fn link<'g>(
+        &self,
+        pending: Pending<'g, F>,
+        front: &Front<'_, F>,
+    ) -> Result<Linked<'g, F>, Pending<'g, F>> {
+        let linked = pending.link(front.tail, front.seen)?;
+        self.help(front.tail, linked.node());
+        Ok(linked)
+    }
+
+    /// Ends a transaction that committed and whose versions carry its timestamp.
+    pub(crate) fn finish(
+        &self,
+        linked: Linked<'_, F>,
+        registration: Registration<F>,
+        guard: &Guard<'_>,
+    ) {
+        let node = linked.node();
+        let is_due = node.timestamp().get().is_multiple_of(TRIM_EVERY)
+            || self.retained_bytes(node) > self.rules.retained_bytes_max as u64;
+        linked.settle();
+        self.leave(registration);
+        if is_due {
+            self.trim(guard);
+        }
+    }
+
+    /// Ends a transaction that did not commit, or wrote nothing; its version heads are unlinked.
+    pub(crate) fn leave(&self, registration: Registration<F>) {
+        self.registry.leave(registration.entry);
+        if let Some(ticket) = registration.ticket {
+            self.gate.open(ticket);
+        }
+    }
+}
+
+/// Cleaning.
+impl<F: Footprint> CommitLog<F> {
+    /// How far back running transactions look.
+    pub(crate) fn horizons(&self, guard: &Guard<'_>) -> Horizons {
+        self.registry.horizons(self.now(guard))
+    }
+
+    /// Retires the nodes that no running transaction can conflict with, and more if the log holds
+    /// too much memory. Answers how many.
+    pub(crate) fn trim(&self, guard: &Guard<'_>) -> usize {
+        let horizons = self.horizons(guard);
+        let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
+        let tail = self.tail(guard);
+        // SAFETY: nodes are retired under this lock only, and `oldest` is the first that is not.
+        let first = unsafe { oldest.0.as_ref() };
+        // Short of memory, a quarter of the room is made at once, so that the next time is far.
+        let room = self.rules.retained_bytes_max as u64;
+        let forced = match tail.bytes_total().checked_sub(first.bytes_total()) {
+            Some(held) if held > room => tail.bytes_total() - room / 4 * 3,
+            _ => 0,
+        };
+        let mut keep = first;
+        while keep.timestamp() < tail.timestamp()
+            && keep.is_settled()
+            && (keep.timestamp() < horizons.tracked || keep.bytes_total() < forced)
+        {
+            let Successor::Node(next) = keep.successor(guard) else { break };
+            keep = next;
+        }
+        self.raise_floor(keep);
+        oldest.0 = NonNull::from(keep);
+        Self::retire_between(first, keep.timestamp(), guard)
+    }
+
+    fn raise_floor(&self, keep: &TxnNode<F>) {
+        // Relaxed: an estimate that decides when to trim.
+        self.floor.bytes_total.store(keep.bytes_total(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `anchor`; what follows is the retiring (keeps 5).
+        self.floor.timestamp.store(keep.timestamp().get(), Ordering::Release);
+    }
+
+    /// Memory of the nodes from the floor up to `node`.
+    fn retained_bytes(&self, node: &TxnNode<F>) -> u64 {
+        // Relaxed: as in `raise_floor`.
+        node.bytes_total().saturating_sub(self.floor.bytes_total.load(Ordering::Relaxed))
+    }
+
+    fn retire_between(first: &TxnNode<F>, end: Timestamp, guard: &Guard<'_>) -> usize {
+        let mut retired = 0;
+        let mut node = first;
+        while node.timestamp() < end {
+            let Successor::Node(next) = node.successor(guard) else { break };
+            // SAFETY: the node is settled, so no version points at it; the floor and the tail are
+            // past it, so no new window and no new snapshot finds it; `oldest` is past it too, and
+            // the lock on it is held, so nobody else retires it.
+            unsafe { retire(NonNull::from(node), node.bytes(), guard) };
+            node = next;
+            retired += 1;
+        }
+        retired
+    }
+
+    /// Nodes and bytes that the log holds.
+    pub(crate) fn retained(&self, guard: &Guard<'_>) -> (u64, u64) {
+        let tail = self.tail(guard);
+        // Acquire: as in `anchor`; here it only keeps the number fresh.
+        let floor = self.floor.timestamp.load(Ordering::Acquire);
+        let nodes = tail.timestamp().get().saturating_sub(floor) + 1;
+        (nodes, self.retained_bytes(tail) + tail.bytes() as u64)
+    }
+
+    /// Times the gate was closed, and times it was taken away from its holder.
+    pub(crate) fn gate_counts(&self) -> (u64, u64) {
+        self.gate.counts()
+    }
+}
+
+impl<F: Footprint> Drop for CommitLog<F> {
+    fn drop(&mut self) {
+        let mut next = Some(self.oldest.lock().0);
+        while let Some(node) = next {
+            // SAFETY: `&mut self` rules out every other user; the log owns what it has not
+            // retired, and each node is taken once.
+            let node = unsafe { Box::from_raw(node.as_ptr()) };
+            next = node.into_successor();
+        }
+    }
+}
+
+impl<F: Footprint> fmt::Debug for CommitLog<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitLog")
+            .field("rules", &self.rules)
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
