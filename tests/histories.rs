@@ -10,16 +10,10 @@ mod common;
 
 use std::path::Path;
 
+use common::engine::Engine;
 use common::recorder::{History, Recorder};
-use common::reference::{Bug, Reference};
 use common::rng::{Rng, env, seed};
 use common::store::{ABSENT, Level, Reader, Store, Transaction};
-
-type Trial = Reference;
-
-fn open() -> Trial {
-    Reference::new(Bug::None)
-}
 
 fn by_hand() -> History {
     let recorder = Recorder::new();
@@ -73,7 +67,7 @@ fn dbcop_gets_sessions_of_transactions_of_events() {
 /// Threads read and write registers, each value written once.
 fn registers(level: Level, transactions: u64) -> History {
     const THREADS: u64 = 4;
-    let (db, recorder) = (open(), Recorder::new());
+    let (db, recorder) = (Engine::new(level, 2), Recorder::new());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (db, recorder) = (&db, &recorder);

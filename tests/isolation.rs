@@ -8,10 +8,10 @@
 
 mod common;
 
-use common::reference::{Bug, Reference};
+use common::engine::Engine;
 use common::store::{ABSENT, Abort, Key, LEVELS, Level, Reader, Scan, Store, Transaction};
 
-type Trial = Reference;
+type Trial = Engine;
 
 const A: Key = 0;
 const B: Key = 1;
@@ -20,7 +20,7 @@ const D: Key = 3;
 
 /// A store that holds `a` = 10 and `b` = 20.
 fn open() -> Trial {
-    let db = Reference::new(Bug::None);
+    let db = Engine::new(Level::Serializable, 8);
     put(&db, &[(A, 10), (B, 20)]);
     db
 }

@@ -71,7 +71,7 @@ fn empty_and_partly_consumed_scans_are_tracked() {
     let (db, numbers) = seeded();
     for consume in [0_usize, 1, 2, 3] {
         let (t1, t2) = (db.begin(), db.begin());
-        let seen = t1.range::<str, _>(&numbers, "a".."m").unwrap().take(consume).count();
+        let seen = t1.range::<_, _, str>(&numbers, "a".."m").unwrap().take(consume).count();
         assert_eq!(seen, consume.min(2));
         assert_eq!(t2.get(&numbers, "z").unwrap(), None);
         t1.insert(&numbers, "z".into(), 1).unwrap();
@@ -85,8 +85,8 @@ fn empty_and_partly_consumed_scans_are_tracked() {
         }
     }
     let (t1, t2) = (db.begin(), db.begin());
-    assert_eq!(t1.range::<str, _>(&numbers, "c"..).unwrap().next(), None);
-    assert_eq!(t2.range::<str, _>(&numbers, "c"..).unwrap().next_back(), None);
+    assert_eq!(t1.range::<_, _, str>(&numbers, "c"..).unwrap().next(), None);
+    assert_eq!(t2.range::<_, _, str>(&numbers, "c"..).unwrap().next_back(), None);
     t1.insert(&numbers, "d".into(), 1).unwrap();
     t2.insert(&numbers, "e".into(), 2).unwrap();
     assert_eq!(kind(t1.commit()), None);
@@ -170,7 +170,7 @@ fn conditional_writes_see_the_transactions_own_writes() {
     assert_eq!(tx.remove(&numbers, "a").unwrap(), None);
     assert!(!tx.compare_and_swap(&numbers, "a", &12, 13).unwrap());
     assert!(tx.insert_if_absent(&numbers, "a".into(), 14).unwrap());
-    assert_eq!(tx.fetch_add(&numbers, "a".into(), 1).unwrap(), 14);
+    assert_eq!(tx.fetch_add(&numbers, "a".into(), 1).unwrap(), Some(14));
     tx.commit().unwrap();
     assert_eq!(numbers.get("a").unwrap(), Some(15));
 }

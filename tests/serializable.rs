@@ -13,19 +13,21 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use common::engine::Engine;
 use common::lockstep::Counts;
 use common::program::{Action, Kind, Profile, Step, Window};
-use common::reference::{Bug, Reference};
 use common::rng::{env, seed};
 use common::shrink::{self, Volume};
 use common::store::{LEVELS, Level, Scan};
 use common::threads::{self, Plan};
 use proptest::prelude::*;
 
-type Trial = Reference;
-
-fn open() -> Trial {
-    Reference::new(Bug::None)
+/// Opens databases whose keys are cut into two buckets at a different place each time.
+fn open(level: Level) -> impl Fn() -> Engine + Sync {
+    let opened = AtomicU8::new(0);
+    move || Engine::new(level, opened.fetch_add(1, Ordering::Relaxed) % 9)
 }
 
 /// Runs histories of `profile` and prints what happened.
@@ -33,7 +35,7 @@ fn histories(name: &str, profile: Profile, share: u64) -> Counts {
     let histories = env("HISTORIES", 8_000).div_ceil(share);
     let start = std::time::Instant::now();
     let volume = Volume { profile, histories, seed: seed(), jobs: env("JOBS", 1), brute_every: 16 };
-    let counts = shrink::volume(open, volume).unwrap_or_else(|failure| {
+    let counts = shrink::volume(open(profile.level), volume).unwrap_or_else(|failure| {
         panic!("{name}: {}", failure.report());
     });
     let rate = counts.histories as f64 / start.elapsed().as_secs_f64();
@@ -102,8 +104,10 @@ fn real_threads(name: &str, profile: Profile, keys: u8) {
     let rounds = env("TRANSACTIONS", 12_000).div_ceil((THREADS * BATCH) as u64);
     let window = Window { first: 1, keys };
     let plan = Plan { threads: THREADS, rounds, batch: BATCH, profile, window, seed: seed() };
+    // Some keys to either side of the cut.
+    let cut = window.first + keys / 2;
     let start = std::time::Instant::now();
-    let counts = threads::run(&open(), plan)
+    let counts = threads::run(&Engine::new(profile.level, cut), plan)
         .unwrap_or_else(|wrong| panic!("{name}, seed {:#x}: {wrong}", plan.seed));
     let total = rounds * (THREADS * BATCH) as u64;
     let rate = total as f64 / start.elapsed().as_secs_f64();
@@ -186,7 +190,7 @@ proptest! {
 
     #[test]
     fn programs_of_any_shape(steps in program()) {
-        let outcome = shrink::run(open, &steps, 1);
+        let outcome = shrink::run(open(Level::Serializable), &steps, 1);
         prop_assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
     }
 }

@@ -145,7 +145,9 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: as in `visible_at`.
             if let Some(newest) = unsafe { head.as_ref() } {
                 match newest.commit() {
-                    Commit::At(commit) if commit > snapshot => return Err(TakeError::Newer(commit)),
+                    Commit::At(commit) if commit > snapshot => {
+                        return Err(TakeError::Newer(commit));
+                    }
                     Commit::At(_) => {}
                     Commit::Undecided => return Err(TakeError::Busy),
                 }
@@ -239,7 +241,12 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: from here on `take` answers Dead (1).
         self.head
-            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                head,
+                head.map_addr(|a| a | DEAD),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
     }
 
@@ -262,7 +269,12 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: as in `kill`; the record's own drop frees the chain.
         self.head
-            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                head,
+                head.map_addr(|a| a | DEAD),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
     }
 
@@ -323,4 +335,3 @@ impl<K, V> std::fmt::Debug for Record<K, V> {
         f.debug_struct("Record").finish_non_exhaustive()
     }
 }
-

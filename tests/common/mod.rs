@@ -20,6 +20,7 @@
 )]
 
 pub(crate) mod brute;
+pub(crate) mod engine;
 pub(crate) mod graph;
 pub(crate) mod lockstep;
 pub(crate) mod probe;
