@@ -385,11 +385,13 @@ fn a_caught_panic_in_a_nested_closure_undoes_the_nested_part() {
     let burnt = with_fuse(-1, || {
         let _: Result<(), Error> = tx.nested(|tx| {
             tx.clear(&table)?;
+            tx.savepoint("inside");
             panic!("the fuse has burnt down");
         });
     });
     assert!(burnt);
     assert_eq!(tx.len(&table).unwrap(), 11);
+    assert!(tx.rollback_to("inside").is_err(), "its savepoints went with it");
     tx.commit().unwrap();
     assert_eq!(contents(&db, &table).len(), 11);
 }

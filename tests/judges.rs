@@ -33,7 +33,7 @@ fn tight(profile: Profile, rounds: u64) -> Plan {
 fn reference_store_is_accepted_at_both_levels() {
     for level in LEVELS {
         for profile in [Profile::at(level), Profile { other_level: 30, ..Profile::at(level) }] {
-            let counts = volume(|| Reference::new(Bug::None), small(profile, 2_000));
+            let counts = volume(|_| Reference::new(Bug::None), small(profile, 2_000));
             let counts = counts.unwrap_or_else(|failure| panic!("{}", failure.report()));
             eprintln!("{profile:?}: {counts:?}");
             assert!(counts.commits > 2_000 && counts.write_write > 0, "{counts:?}");
@@ -63,7 +63,7 @@ const BUGS: [(Bug, Level, &[&str]); 13] = [
 #[test]
 fn every_bug_of_one_thread_is_caught_and_shrinks() {
     for (bug, level, rules) in BUGS {
-        let found = volume(|| Reference::new(bug), small(Profile::at(level), PATIENCE));
+        let found = volume(|_| Reference::new(bug), small(Profile::at(level), PATIENCE));
         let failure = found.expect_err(&format!("{bug:?} was not noticed"));
         eprintln!("{bug:?}: after {} histories\n{}", failure.after, failure.report());
         assert!(rules.contains(&failure.wrong.rule), "{bug:?}: {}", failure.report());

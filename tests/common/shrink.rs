@@ -26,6 +26,8 @@ pub(crate) struct Volume {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) seed: u64,
+    /// Number of the chunk, which says how the store was opened.
+    pub(crate) chunk: u64,
     pub(crate) wrong: Violation,
     pub(crate) steps: Vec<Step>,
     /// Histories run before it was found.
@@ -35,8 +37,8 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn report(&self) -> String {
         let mut text = format!(
-            "{}\nseed of the chunk {:#x}; smallest program found:\n",
-            self.wrong, self.seed
+            "{}\nchunk {}, seed {:#x}; smallest program found:\n",
+            self.wrong, self.chunk, self.seed
         );
         for step in &self.steps {
             writeln!(text, "  T{} {:?}", step.slot + 1, step.action).expect("a string takes all");
@@ -87,9 +89,10 @@ pub(crate) fn shrink<S: Store>(open: impl Fn() -> S, steps: &[Step]) -> (Vec<Ste
     (best, wrong)
 }
 
-/// Runs `volume` on stores made by `open`, on `volume.jobs` threads that share nothing.
+/// Runs `volume` on stores made by `open` from the number of the chunk, on `volume.jobs` threads
+/// that share nothing.
 pub(crate) fn volume<S: Store>(
-    open: impl Fn() -> S + Sync,
+    open: impl Fn(u64) -> S + Sync,
     volume: Volume,
 ) -> Result<Counts, Failure> {
     let chunks = volume.histories.div_ceil(CHUNK);
@@ -110,7 +113,7 @@ pub(crate) fn volume<S: Store>(
 }
 
 fn part<S: Store>(
-    open: impl Fn() -> S,
+    open: impl Fn(u64) -> S,
     volume: Volume,
     chunks: impl Iterator<Item = u64>,
 ) -> Result<Counts, Failure> {
@@ -123,11 +126,12 @@ fn part<S: Store>(
         for _ in 0..CHUNK {
             history(&mut rng, volume.profile, &mut steps);
         }
-        match run(&open, &steps, volume.brute_every) {
+        let fresh = || open(chunk);
+        match run(fresh, &steps, volume.brute_every) {
             Ok(found) => counts.add(&found),
             Err(_) => {
-                let (steps, wrong) = shrink(&open, &steps);
-                return Err(Failure { seed, wrong, steps, after: counts.histories });
+                let (steps, wrong) = shrink(fresh, &steps);
+                return Err(Failure { seed, chunk, wrong, steps, after: counts.histories });
             }
         }
     }
