@@ -123,17 +123,7 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         low: Bound<K>,
         high: Bound<K>,
     ) -> Self {
-        Self {
-            view,
-            table,
-            own: None,
-            low,
-            high,
-            front: End::default(),
-            back: End::default(),
-            left: table.index().len().saturating_mul(2).saturating_add(LEFT_SLACK),
-            done: false,
-        }
+        Self::new(view, table, None, low, high)
     }
 
     pub(crate) fn over_workspace(
@@ -145,8 +135,19 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         high: Bound<K>,
     ) -> Self {
         let time = workspace.now();
-        let own = Some(Own { workspace, time, slot });
-        Self { own, ..Self::over_snapshot(view, table, low, high) }
+        Self::new(view, table, Some(Own { workspace, time, slot }), low, high)
+    }
+
+    fn new(
+        view: ReadView<'t>,
+        table: &'t Table<K, V>,
+        own: Option<Own<'t, K, V>>,
+        low: Bound<K>,
+        high: Bound<K>,
+    ) -> Self {
+        let left = table.index().len().saturating_mul(2).saturating_add(LEFT_SLACK);
+        let (front, back) = (End::default(), End::default());
+        Self { view, table, own, low, high, front, back, left, done: false }
     }
 
     fn step(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {

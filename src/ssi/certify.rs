@@ -2,20 +2,32 @@
 //!
 //! ```text
 //!   front: tail t ──► examine (last examined, t] ──► judge ──► freeze place t + 1 ──► link
-//!     ▲                                                                             │ lost the race
-//!     └─────────────────────────────────────────────────────────────────────────────┘
+//!     ▲                                                                               │
+//!     └──────────────────────── lost the race ────────────────────────────────────────┘
 //! ```
 //!
-//! 1. The link succeeds only if nothing committed since `t`, so what was judged is what holds at
-//!    the commit point. No lock is needed.
+//! 1. The link succeeds only if nothing committed since `t`, and no snapshot was marked at `t`,
+//!    that the judgement did not know. So what was judged is what holds at the commit point, and no
+//!    lock is needed.
 //! 2. A transaction none of whose reads was overwritten by a commit in its window has no edge to
 //!    any committed transaction, and so closes no cycle: it commits without a look at the graph.
+//! 3. A suspect, which has such an edge, commits if the graph stays without a cycle, and if no
+//!    read-only transaction can be on one. Such a reader at snapshot `r` follows all commits up to
+//!    `r` and precedes a later one, so a cycle through it has a commit after `r` that reaches back
+//!    to `r` or before; the last of them to commit is refused, since `r` was marked before its
+//!    link. One that writes nothing is let off: as the last on a cycle through a reader it is
+//!    entered from its own snapshot only, and then either a cycle without the reader is found, or
+//!    one without it existed before.
+//! 4. Real conflicts only: explicit locks apart, no refusal but those that say that the evidence
+//!    was lost, too expensive, or never taken.
 //!
 //! Called by the transaction floor.
 
 use super::commit_log::{CommitLog, Front, Registration};
-use super::footprint::{Footprint, Refusal};
-use super::node::{Linked, Pending, Place, Successor, TxnNode};
+use super::footprint::{Footprint, Peer, Refusal, Step};
+use super::graph::{self, Member, Obstacle, Reached, Vertex};
+use super::node::{Place, Successor, TxnNode};
+use super::owner::{Linked, Pending};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::sync::Arc;
@@ -34,36 +46,92 @@ impl<F: Footprint> fmt::Debug for Refused<'_, F> {
     }
 }
 
-/// How far the window of one transaction was examined.
+impl<F: Footprint> Vertex for TxnNode<F> {
+    fn snapshot(&self) -> Timestamp {
+        self.snapshot()
+    }
+
+    fn committed(&self) -> Timestamp {
+        self.timestamp()
+    }
+
+    fn reach(&self) -> Timestamp {
+        self.reach()
+    }
+
+    fn trail(&self) -> Vec<Step> {
+        self.trail()
+    }
+
+    fn peer(&self) -> Peer {
+        self.peer()
+    }
+
+    fn reads_meet_writes(&self, writer: &Self) -> bool {
+        self.footprint().reads_meet_writes(writer.footprint())
+    }
+}
+
+/// The commits since one transaction's snapshot, and how they conflict with it.
 struct Window<'g, F> {
     snapshot: Timestamp,
-    /// The last node that was compared; at first the one at the snapshot. None if nothing has to
-    /// be compared.
+    /// The node at the snapshot. None if the transaction has nothing to compare.
+    anchor: Option<&'g TxnNode<F>>,
+    /// The last node that was compared.
     examined: Option<&'g TxnNode<F>>,
+    suspect: Option<Suspect<'g, F>>,
+}
+
+/// More, about a transaction that had a read overwritten.
+struct Suspect<'g, F> {
+    /// The whole window up to the last node that was compared.
+    members: Vec<Member<'g, TxnNode<F>>>,
+    /// Pairs that may still be looked at.
+    budget: usize,
+    /// The last judgement, and the number of members that it was made on.
+    judged: (usize, Reached),
 }
 
 impl<F: Footprint> CommitLog<F> {
     /// Commits `pending`, whose version heads are all taken, or says why not.
     pub(crate) fn commit<'g>(
         &self,
-        mut pending: Pending<'g, F>,
+        pending: Pending<'g, F>,
         registration: &Registration<F>,
         guard: &'g Guard<'g>,
     ) -> Result<Linked<'g, F>, Refused<'g, F>> {
-        let mut window = match self.window(pending.footprint(), registration, guard) {
-            Ok(window) => window,
-            Err(refusal) => return Err(self.refuse(refusal, pending)),
-        };
+        match self.window(pending.footprint(), registration, guard) {
+            Ok(mut window) => self.certify(pending, &mut window, guard),
+            Err(refusal) => Err(self.refuse(refusal, pending)),
+        }
+    }
+
+    fn certify<'g>(
+        &self,
+        mut pending: Pending<'g, F>,
+        window: &mut Window<'g, F>,
+        guard: &'g Guard<'g>,
+    ) -> Result<Linked<'g, F>, Refused<'g, F>> {
         loop {
             let front = self.front(guard);
-            let mut place = match self.judge(pending.footprint(), &mut window, &front, guard) {
+            let footprint = pending.footprint();
+            let judged = self
+                .examine(window, footprint, &front, guard)
+                .and_then(|()| window.judge(footprint.has_writes(), &front));
+            let mut place = match judged {
                 Ok(place) => place,
                 Err(refusal) => return Err(self.refuse(refusal, pending)),
             };
             place.bytes_total = front.tail.bytes_total() + pending.bytes();
+            let is_rescue = place.reach < Timestamp::MAX;
             pending.freeze(place);
             match self.link(pending, &front) {
-                Ok(linked) => return Ok(linked),
+                Ok(linked) => {
+                    if is_rescue {
+                        self.tally.count_rescue();
+                    }
+                    return Ok(linked);
+                }
                 Err(back) => pending = back,
             }
         }
@@ -73,8 +141,8 @@ impl<F: Footprint> CommitLog<F> {
     ///
     /// If nothing in its window overwrote what it read, it read the same as a read-only transaction
     /// that took its snapshot now, and like that one it marks the newest commit as seen and takes
-    /// no timestamp. It precedes every later commit and follows every earlier one; the rule about
-    /// marked snapshots keeps later commits from reaching back past it.
+    /// no timestamp: it follows every earlier commit and precedes every later one, and rule 3 keeps
+    /// later ones from reaching back past it.
     pub(crate) fn commit_reads<'g>(
         &self,
         registration: &Registration<F>,
@@ -82,21 +150,21 @@ impl<F: Footprint> CommitLog<F> {
         footprint: F,
         guard: &'g Guard<'g>,
     ) -> Result<Timestamp, Refusal> {
-        let mut window = self
-            .window(&footprint, registration, guard)
-            .inspect_err(|refusal| self.tally.count(refusal))?;
-        loop {
+        debug_assert!(!footprint.has_writes() && !footprint.has_locks(), "it has reads only");
+        let count = |refusal: &Refusal| self.tally.count(refusal);
+        let mut window = self.window(&footprint, registration, guard).inspect_err(count)?;
+        while window.suspect.is_none() {
             let front = self.front(guard);
-            if window.overwriter(&footprint, &front, guard).is_some() {
-                break;
-            }
-            if front.seen || !self.rules().rescue || front.tail.mark_seen() {
+            self.examine(&mut window, &footprint, &front, guard).inspect_err(count)?;
+            // Without rescue no commit reaches back, and nobody asks for marks.
+            let is_marked = || front.seen || !self.rules().rescue || front.tail.mark_seen();
+            if window.suspect.is_none() && is_marked() {
                 return Ok(front.tail.timestamp());
             }
         }
         let pending = self.prepare(registration, label, footprint, guard);
-        let linked =
-            self.commit(pending, registration, guard).map_err(|refused| refused.refusal)?;
+        let certified = self.certify(pending, &mut window, guard);
+        let linked = certified.map_err(|refused| refused.refusal)?;
         let timestamp = linked.timestamp();
         linked.settle();
         Ok(timestamp)
@@ -114,47 +182,103 @@ impl<F: Footprint> CommitLog<F> {
         registration: &Registration<F>,
         guard: &'g Guard<'_>,
     ) -> Result<Window<'g, F>, Refusal> {
+        let anchor = if footprint.has_reads() || footprint.has_locks() {
+            Some(self.anchor(registration, guard).ok_or(Refusal::WindowLost)?)
+        } else {
+            None
+        };
         let snapshot = registration.snapshot();
-        if !footprint.has_reads() && !footprint.has_locks() {
-            return Ok(Window { snapshot, examined: None });
-        }
-        let anchor = self.anchor(registration, guard).ok_or(Refusal::WindowLost)?;
-        Ok(Window { snapshot, examined: Some(anchor) })
+        Ok(Window { snapshot, anchor, examined: anchor, suspect: None })
     }
 
-    fn judge<'g>(
+    /// Compares the transaction with what committed since it was last compared.
+    fn examine<'g>(
         &self,
-        footprint: &F,
         window: &mut Window<'g, F>,
+        footprint: &F,
         front: &Front<'g, F>,
         guard: &'g Guard<'_>,
-    ) -> Result<Place, Refusal> {
-        if let Some(writer) = window.overwriter(footprint, front, guard) {
-            return Err(Refusal::Overwritten { by: writer.peer() });
+    ) -> Result<(), Refusal> {
+        let (Some(anchor), Some(examined)) = (window.anchor, window.examined) else {
+            return Ok(());
+        };
+        for node in between(examined, front.tail, guard) {
+            if footprint.has_locks() && footprint.locks_meet_writes(node.footprint()) {
+                return Err(Refusal::Locked { by: node.peer() });
+            }
+            let overwrote = footprint.reads_meet_writes(node.footprint());
+            if overwrote && !self.rules().rescue {
+                return Err(Refusal::Overwritten { by: node.peer() });
+            }
+            if overwrote && window.suspect.is_none() {
+                let harmless = between(anchor, front.tail, guard)
+                    .take_while(|earlier| earlier.timestamp() < node.timestamp())
+                    .map(|earlier| member(footprint, earlier, false));
+                window.suspect = Some(Suspect::new(harmless.collect(), self.rules().search_budget));
+            }
+            if let Some(suspect) = &mut window.suspect {
+                suspect.members.push(member(footprint, node, overwrote));
+            }
         }
-        let timestamp = front.tail.timestamp();
-        let seen_below = if front.seen { timestamp.next() } else { front.tail.seen_below() };
-        Ok(Place::clean(timestamp.next(), seen_below))
+        window.examined = Some(front.tail);
+        Ok(())
     }
 }
 
-impl<'g, F: Footprint> Window<'g, F> {
-    /// Compares what was not compared yet, up to a node that overwrote a read.
-    fn overwriter(
-        &mut self,
-        footprint: &F,
-        front: &Front<'g, F>,
-        guard: &'g Guard<'_>,
-    ) -> Option<&'g TxnNode<F>> {
-        let mut node = self.examined?;
-        while node.timestamp() < front.tail.timestamp() {
-            let Successor::Node(next) = node.successor(guard) else { break };
-            if footprint.reads_meet_writes(next.footprint()) {
-                return Some(next);
-            }
-            node = next;
-            self.examined = Some(node);
+/// The nodes after `first`, up to and including `last`.
+fn between<'g, F: Footprint>(
+    first: &'g TxnNode<F>,
+    last: &'g TxnNode<F>,
+    guard: &'g Guard<'_>,
+) -> impl Iterator<Item = &'g TxnNode<F>> {
+    let mut node = first;
+    std::iter::from_fn(move || {
+        if node.timestamp() >= last.timestamp() {
+            return None;
         }
-        None
+        let Successor::Node(next) = node.successor(guard) else { return None };
+        node = next;
+        Some(next)
+    })
+}
+
+fn member<'g, F: Footprint>(
+    footprint: &F,
+    vertex: &'g TxnNode<F>,
+    overwrote: bool,
+) -> Member<'g, TxnNode<F>> {
+    let overwritten = vertex.footprint().reads_meet_writes(footprint);
+    Member { vertex, overwrote, overwritten }
+}
+
+impl<'g, F: Footprint> Suspect<'g, F> {
+    fn new(members: Vec<Member<'g, TxnNode<F>>>, budget: usize) -> Self {
+        let unjudged = Reached { reach: Timestamp::MAX, trail: Vec::new() };
+        Self { members, budget, judged: (0, unjudged) }
+    }
+}
+
+impl<F: Footprint> Window<'_, F> {
+    /// Decides on the commit right behind `front`, up to which everything was compared.
+    fn judge(&mut self, writes: bool, front: &Front<'_, F>) -> Result<Place, Refusal> {
+        let timestamp = front.tail.timestamp();
+        let seen_below = if front.seen { timestamp.next() } else { front.tail.seen_below() };
+        let mut place = Place::clean(timestamp.next(), seen_below);
+        let Some(suspect) = &mut self.suspect else { return Ok(place) };
+        if suspect.judged.0 < suspect.members.len() {
+            let reached = graph::certify(self.snapshot, &suspect.members, &mut suspect.budget)
+                .map_err(|obstacle| match obstacle {
+                    Obstacle::Cycle(witness) => Refusal::Cycle(Box::new(witness)),
+                    Obstacle::Budget => Refusal::SearchBudget,
+                })?;
+            suspect.judged = (suspect.members.len(), reached);
+        }
+        let Reached { reach, trail } = &suspect.judged.1;
+        if writes && *reach < seen_below {
+            return Err(Refusal::ReadOnlyPivot { reached: *reach, trail: trail.clone() });
+        }
+        place.reach = *reach;
+        place.trail = trail.clone().into_boxed_slice();
+        Ok(place)
     }
 }

@@ -1,10 +1,10 @@
 //! The commit log: every committed transaction in order, and the clock.
 //!
 //! ```text
-//!  oldest            anchor of a running                tail = the clock
-//!    ▼               transaction at 7                     ▼
-//!   (5) ─► (6) ─► (7) ─► (8) ─► (9) ──SEEN─► (10) ─► ... (42) ─► null ◄── the next commit links here
-//!    └ retired up to the floor          └ a read-only transaction uses snapshot 9
+//!  oldest         anchor of a running           tail = the clock
+//!    ▼            transaction at 7                ▼
+//!   (5) ─► (6) ─► (7) ─► (8) ─► (9) ──SEEN─► .. (42) ─► null ◄── the next commit links here
+//!    └ retired up to the floor    └ a read-only transaction uses snapshot 9
 //! ```
 //!
 //! One exchange of the null behind the tail is a transaction's commit point. It gives the
@@ -28,15 +28,16 @@
 
 use super::footprint::{Footprint, Kind, Rules, Tag};
 use super::gate::{Gate, Patience, Pause, Ticket};
-use super::node::{Anchor, Linked, Pending, Successor, TxnNode, retire};
-use super::registry::{Entry, Horizons, Registry};
+use super::node::{Anchor, Successor, TxnNode};
+use super::owner::{Linked, Pending};
+use super::registry::{Entry, Registry};
 use super::tally::Tally;
+use super::trim::{Floor, Oldest};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::sync::{Arc, AtomicPtr, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicPtr, Mutex, Ordering};
 use crossbeam_utils::CachePadded;
 use std::fmt;
-use std::ptr::NonNull;
 
 /// A finishing commit with a timestamp that this divides trims the log.
 const TRIM_EVERY: u64 = 128;
@@ -44,26 +45,14 @@ const TRIM_EVERY: u64 = 128;
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {
     tail: CachePadded<AtomicPtr<TxnNode<F>>>,
-    floor: CachePadded<Floor>,
+    pub(super) floor: CachePadded<Floor>,
     /// The first node that is not retired; the lock makes one thread trim at a time.
-    oldest: Mutex<Oldest<F>>,
+    pub(super) oldest: Mutex<Oldest<F>>,
     registry: Registry,
     gate: Gate,
     pub(super) tally: Tally,
     rules: Rules,
 }
-
-/// The first node that is not retired, in numbers; written under the lock on `oldest`.
-struct Floor {
-    timestamp: AtomicU64,
-    bytes_total: AtomicU64,
-}
-
-struct Oldest<F>(NonNull<TxnNode<F>>);
-
-// SAFETY: the pointer is followed only under the lock, by the log that owns the nodes; a footprint
-// may be dropped on any thread.
-unsafe impl<F: Send> Send for Oldest<F> {}
 
 /// A running transaction: its slot, its snapshot, and where its window begins.
 ///
@@ -107,14 +96,11 @@ pub(super) struct Front<'g, F> {
 impl<F: Footprint> CommitLog<F> {
     /// A log with one node, which stands for the empty database.
     pub(crate) fn new(rules: Rules) -> Self {
-        let genesis = NonNull::from(Box::leak(TxnNode::genesis()));
+        let genesis = TxnNode::genesis();
         Self {
             tail: CachePadded::new(AtomicPtr::new(genesis.as_ptr())),
-            floor: CachePadded::new(Floor {
-                timestamp: AtomicU64::new(0),
-                bytes_total: AtomicU64::new(0),
-            }),
-            oldest: Mutex::new(Oldest(genesis)),
+            floor: CachePadded::default(),
+            oldest: Mutex::new(Oldest::new(genesis)),
             registry: Registry::new(rules.registry_slots),
             gate: Gate::new(),
             tally: Tally::default(),
@@ -128,6 +114,15 @@ impl<F: Footprint> CommitLog<F> {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Times the gate was closed, and times it was taken away from its holder.
+    pub(crate) fn gate_counts(&self) -> (u64, u64) {
+        self.gate.counts()
     }
 
     #[inline]
@@ -224,6 +219,7 @@ impl<F: Footprint> CommitLog<F> {
 
 /// Committing, and what comes after.
 impl<F: Footprint> CommitLog<F> {
+    #[expect(clippy::unused_self, reason = "a node belongs to the log that it will be linked to")]
     /// A node for a transaction that is about to commit. Its versions point at
     /// [`Pending::status`].
     pub(crate) fn prepare<'g>(
@@ -258,9 +254,7 @@ impl<F: Footprint> CommitLog<F> {
         registration: &Registration<F>,
         guard: &'g Guard<'_>,
     ) -> Option<&'g TxnNode<F>> {
-        // Acquire: pairs with the Release in `raise_floor`.
-        let floor = Timestamp::from_raw(self.floor.timestamp.load(Ordering::Acquire));
-        if floor > registration.snapshot {
+        if self.floor.timestamp() > registration.snapshot {
             return None;
         }
         // SAFETY: the anchor is the node at the snapshot, the floor is at or below it, and the
@@ -287,8 +281,8 @@ impl<F: Footprint> CommitLog<F> {
         guard: &Guard<'_>,
     ) {
         let node = linked.node();
-        let is_due = node.timestamp().get().is_multiple_of(TRIM_EVERY)
-            || self.retained_bytes(node) > self.rules.retained_bytes_max as u64;
+        let is_due =
+            node.timestamp().get().is_multiple_of(TRIM_EVERY) || self.is_short_of_memory(node);
         linked.settle();
         self.leave(registration);
         if is_due {
@@ -305,91 +299,14 @@ impl<F: Footprint> CommitLog<F> {
     }
 }
 
-/// Cleaning.
-impl<F: Footprint> CommitLog<F> {
-    /// How far back running transactions look.
-    pub(crate) fn horizons(&self, guard: &Guard<'_>) -> Horizons {
-        self.registry.horizons(self.now(guard))
-    }
-
-    /// Retires the nodes that no running transaction can conflict with, and more if the log holds
-    /// too much memory. Answers how many.
-    pub(crate) fn trim(&self, guard: &Guard<'_>) -> usize {
-        let horizons = self.horizons(guard);
-        let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
-        let tail = self.tail(guard);
-        // SAFETY: nodes are retired under this lock only, and `oldest` is the first that is not.
-        let first = unsafe { oldest.0.as_ref() };
-        // Short of memory, a quarter of the room is made at once, so that the next time is far.
-        let room = self.rules.retained_bytes_max as u64;
-        let forced = match tail.bytes_total().checked_sub(first.bytes_total()) {
-            Some(held) if held > room => tail.bytes_total() - room / 4 * 3,
-            _ => 0,
-        };
-        let mut keep = first;
-        while keep.timestamp() < tail.timestamp()
-            && keep.is_settled()
-            && (keep.timestamp() < horizons.tracked || keep.bytes_total() < forced)
-        {
-            let Successor::Node(next) = keep.successor(guard) else { break };
-            keep = next;
-        }
-        self.raise_floor(keep);
-        oldest.0 = NonNull::from(keep);
-        Self::retire_between(first, keep.timestamp(), guard)
-    }
-
-    fn raise_floor(&self, keep: &TxnNode<F>) {
-        // Relaxed: an estimate that decides when to trim.
-        self.floor.bytes_total.store(keep.bytes_total(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `anchor`; what follows is the retiring (keeps 5).
-        self.floor.timestamp.store(keep.timestamp().get(), Ordering::Release);
-    }
-
-    /// Memory of the nodes from the floor up to `node`.
-    fn retained_bytes(&self, node: &TxnNode<F>) -> u64 {
-        // Relaxed: as in `raise_floor`.
-        node.bytes_total().saturating_sub(self.floor.bytes_total.load(Ordering::Relaxed))
-    }
-
-    fn retire_between(first: &TxnNode<F>, end: Timestamp, guard: &Guard<'_>) -> usize {
-        let mut retired = 0;
-        let mut node = first;
-        while node.timestamp() < end {
-            let Successor::Node(next) = node.successor(guard) else { break };
-            // SAFETY: the node is settled, so no version points at it; the floor and the tail are
-            // past it, so no new window and no new snapshot finds it; `oldest` is past it too, and
-            // the lock on it is held, so nobody else retires it.
-            unsafe { retire(NonNull::from(node), node.bytes(), guard) };
-            node = next;
-            retired += 1;
-        }
-        retired
-    }
-
-    /// Nodes and bytes that the log holds.
-    pub(crate) fn retained(&self, guard: &Guard<'_>) -> (u64, u64) {
-        let tail = self.tail(guard);
-        // Acquire: as in `anchor`; here it only keeps the number fresh.
-        let floor = self.floor.timestamp.load(Ordering::Acquire);
-        let nodes = tail.timestamp().get().saturating_sub(floor) + 1;
-        (nodes, self.retained_bytes(tail) + tail.bytes() as u64)
-    }
-
-    /// Times the gate was closed, and times it was taken away from its holder.
-    pub(crate) fn gate_counts(&self) -> (u64, u64) {
-        self.gate.counts()
-    }
-}
-
 impl<F: Footprint> Drop for CommitLog<F> {
     fn drop(&mut self) {
-        let mut next = Some(self.oldest.lock().0);
+        let mut next = Some(self.oldest.lock().get());
         while let Some(node) = next {
             // SAFETY: `&mut self` rules out every other user; the log owns what it has not
             // retired, and each node is taken once.
             let node = unsafe { Box::from_raw(node.as_ptr()) };
-            next = node.into_successor();
+            next = node.next();
         }
     }
 }

@@ -104,9 +104,9 @@ pub(crate) enum Refusal {
     Overwritten { by: Peer },
     /// The commit would close this cycle.
     Cycle(Box<Witness>),
-    /// The commit reaches back to `reached`, and a read-only transaction that nobody tracked may
-    /// have seen that one and not this one.
-    ReadOnlyPivot { reached: Timestamp },
+    /// The commit reaches back along `trail` to `reached`, and a read-only transaction, which
+    /// nobody tracked, has seen that one and cannot see this one.
+    ReadOnlyPivot { reached: Timestamp, trail: Vec<Step> },
     /// The log no longer holds what committed since the victim's snapshot.
     WindowLost,
     /// The search for a cycle took too long to finish.

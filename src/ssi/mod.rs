@@ -15,7 +15,7 @@
 //! One attempt of a read-write transaction, as the floors above call it:
 //!
 //! ```text
-//! let registration = log.begin(Kind::Tracked, tag, guard)      // or begin_gated(patience, tag, guard)
+//! let registration = log.begin(Kind::Tracked, tag, guard)    // or begin_gated(patience, ..)
 //! ... run the user's code at registration.snapshot() ...
 //! no reads, no locks, no writes, or plain snapshot reads only:  log.leave(registration)
 //! reads only:   log.commit_reads(&registration, label, footprint, guard)?; log.leave(registration)
@@ -47,11 +47,17 @@ mod certify;
 mod commit_log;
 mod footprint;
 mod gate;
+mod graph;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod node;
+#[expect(unsafe_code, reason = "a handle follows the raw pointer to the node that it owns")]
+mod owner;
 mod peers;
 mod registry;
+mod status;
 mod tally;
+#[expect(unsafe_code, reason = "retires nodes that other threads may still read")]
+mod trim;
 
 #[cfg(test)]
 mod tests;
@@ -60,7 +66,7 @@ pub(crate) use certify::Refused;
 pub(crate) use commit_log::{CommitLog, Registration};
 pub(crate) use footprint::{Edge, Footprint, Kind, Peer, Refusal, Rules, Step, Tag, Witness};
 pub(crate) use gate::Patience;
-pub(crate) use node::{Linked, Pending, State, Status};
-pub(crate) use peers::Met;
+pub(crate) use owner::{Linked, Pending};
 pub(crate) use registry::{Entry, Horizons, Oldest, Registry};
+pub(crate) use status::{State, Status};
 pub(crate) use tally::{Counts, Tally};

@@ -22,83 +22,15 @@
 //! 5. A `&'g TxnNode` that is not its owner's is protected by a guard that lives for `'g`, and so
 //!    is every later node of the log: the log retires nodes in order.
 //!
-//! Used by `commit_log` and `certify`; the floors above use [`Status`], [`Pending`] and [`Linked`].
+//! Used by `owner`, `commit_log` and `certify`.
 
 use super::footprint::{Footprint, Peer, Step};
+use super::status::{State, Status};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::sync::{Arc, AtomicBool, AtomicPtr, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 use std::fmt;
-use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-
-/// Where a transaction stands, readable by whoever meets one of its pending versions.
-///
-/// Its address has its four low bits clear, so that a version's stamp can tell it from a timestamp.
-#[repr(C, align(16))]
-#[derive(Debug)]
-pub(crate) struct Status(AtomicU64);
-
-/// What a [`Status`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Running, or committing without having been ordered as far as anyone knows.
-    Active,
-    Aborted,
-    Committed(Timestamp),
-}
-
-impl Status {
-    const ACTIVE: u64 = 0;
-    const ABORTED: u64 = 1;
-    const COMMITTED: u64 = 2;
-    const TAG_BITS: u32 = 2;
-    const TAGS: u64 = (1 << Self::TAG_BITS) - 1;
-
-    fn new(state: State) -> Self {
-        const { assert!(Timestamp::BITS + Self::TAG_BITS <= u64::BITS) };
-        Self(AtomicU64::new(Self::encode(state)))
-    }
-
-    fn encode(state: State) -> u64 {
-        match state {
-            State::Active => Self::ACTIVE,
-            State::Aborted => Self::ABORTED,
-            State::Committed(timestamp) => timestamp.get() << Self::TAG_BITS | Self::COMMITTED,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn state(&self) -> State {
-        // Acquire: pairs with the Release in `set`; whoever sees an outcome sees what led to it.
-        let raw = self.0.load(Ordering::Acquire);
-        match raw & Self::TAGS {
-            Self::ACTIVE => State::Active,
-            Self::ABORTED => State::Aborted,
-            _ => State::Committed(Timestamp::from_raw(raw >> Self::TAG_BITS)),
-        }
-    }
-
-    /// The commit timestamp, if there is one. Every commit at or before a snapshot has one by the
-    /// time the snapshot is taken, so "none" means "not in my snapshot".
-    #[inline]
-    pub(crate) fn committed(&self) -> Option<Timestamp> {
-        match self.state() {
-            State::Committed(timestamp) => Some(timestamp),
-            State::Active | State::Aborted => None,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn is_active(&self) -> bool {
-        self.state() == State::Active
-    }
-
-    fn set(&self, state: State) {
-        // Release: pairs with the Acquire in `state`.
-        self.0.store(Self::encode(state), Ordering::Release);
-    }
-}
 
 /// A node's place in the log and in the graph, frozen by its link.
 #[derive(Debug)]
@@ -142,7 +74,7 @@ pub(super) struct TxnNode<F> {
     label: Option<Arc<str>>,
     place: UnsafeCell<Place>,
     /// Empty in the log's first node only, which stands for the empty database.
-    footprint: Option<F>,
+    pub(super) footprint: Option<F>,
 }
 
 // SAFETY: all fields but `place` are `Sync` if `F` is; `place` is written by the owner alone
@@ -153,14 +85,15 @@ impl<F> TxnNode<F> {
     /// The tag of `next`: a read-only transaction uses this node's timestamp as its snapshot.
     const SEEN: usize = 1;
 
-    fn new(
+    /// A node in a box of its own, leaked: whoever has the pointer sees to its end.
+    pub(super) fn new(
         state: State,
         snapshot: Timestamp,
         label: Option<Arc<str>>,
         footprint: Option<F>,
-    ) -> Box<Self> {
+    ) -> NonNull<Self> {
         const { assert!(align_of::<Self>() > Self::SEEN) };
-        Box::new(Self {
+        NonNull::from(Box::leak(Box::new(Self {
             status: Status::new(state),
             next: AtomicPtr::new(ptr::null_mut()),
             settled: AtomicBool::new(false),
@@ -168,14 +101,19 @@ impl<F> TxnNode<F> {
             label,
             place: UnsafeCell::new(Place::clean(Timestamp::ZERO, Timestamp::ZERO)),
             footprint,
-        })
+        })))
     }
 
     /// The node that stands for the empty database.
-    pub(super) fn genesis() -> Box<Self> {
+    pub(super) fn genesis() -> NonNull<Self> {
         let node = Self::new(State::Committed(Timestamp::ZERO), Timestamp::ZERO, None, None);
-        node.settle();
+        // SAFETY: the node was leaked just now.
+        unsafe { node.as_ref() }.settle();
         node
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        &self.status
     }
 
     pub(super) fn snapshot(&self) -> Timestamp {
@@ -184,6 +122,18 @@ impl<F> TxnNode<F> {
 
     pub(super) fn footprint(&self) -> &F {
         self.footprint.as_ref().expect("only the first node has none, and no window holds it")
+    }
+
+    /// Sets the place that the next `link` publishes.
+    ///
+    /// # Safety
+    /// The caller owns the node, which is not linked.
+    pub(super) unsafe fn set_place(&self, place: Place) {
+        self.place.with_mut(|cell| {
+            // SAFETY: promised by the caller: nobody else looks at `place` (invariant 1); others
+            // hold the status at most.
+            *unsafe { &mut *cell } = place;
+        });
     }
 
     fn with_place<R>(&self, read: impl FnOnce(&Place) -> R) -> R {
@@ -229,7 +179,7 @@ impl<F> TxnNode<F> {
         }
     }
 
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         // Release: pairs with the Acquire in `is_settled`; the owner's stamps come before.
         self.settled.store(true, Ordering::Release);
     }
@@ -243,22 +193,28 @@ impl<F> TxnNode<F> {
     /// What stands behind this node now.
     #[inline]
     pub(super) fn successor<'g>(&'g self, _guard: &'g Guard<'_>) -> Successor<'g, F> {
-        // Acquire: pairs with the Release in `link`; whoever finds a node sees its place and
-        // footprint.
-        let raw = self.next.load(Ordering::Acquire);
-        let next = raw.map_addr(|address| address & !Self::SEEN);
-        match NonNull::new(next) {
+        let raw = self.load_next();
+        match Self::untagged(raw) {
             None => Successor::None { seen: raw.addr() & Self::SEEN != 0 },
-            // SAFETY: `next` was linked, and is retired after `self` if at all, so the guard that
-            // protects `self` for `'g` protects it too (invariant 5).
+            // SAFETY: the successor was linked, and is retired after `self` if at all, so the guard
+            // that protects `self` for `'g` protects it too (invariant 5).
             Some(node) => Successor::Node(unsafe { node.as_ref() }),
         }
     }
 
-    /// Takes a node of a log that nobody uses any more apart.
-    pub(super) fn into_successor(self: Box<Self>) -> Option<NonNull<Self>> {
-        // Relaxed: the caller is the only user.
-        let raw = self.next.load(Ordering::Relaxed);
+    /// The successor's address, for whoever owns the log's memory.
+    pub(super) fn next(&self) -> Option<NonNull<Self>> {
+        Self::untagged(self.load_next())
+    }
+
+    #[inline]
+    fn load_next(&self) -> *mut Self {
+        // Acquire: pairs with the Release in `link`; whoever finds a node sees its place and
+        // footprint.
+        self.next.load(Ordering::Acquire)
+    }
+
+    fn untagged(raw: *mut Self) -> Option<NonNull<Self>> {
         NonNull::new(raw.map_addr(|address| address & !Self::SEEN))
     }
 
@@ -299,133 +255,6 @@ impl<F> fmt::Debug for TxnNode<F> {
             .field("snapshot", &self.snapshot)
             .field("label", &self.label)
             .finish_non_exhaustive()
-    }
-}
-
-/// A node that its owner holds and the log does not know yet.
-///
-/// Dropping it aborts the transaction and retires the node: first unlink every version that points
-/// at [`Pending::status`].
-pub(crate) struct Pending<'g, F: Footprint> {
-    node: NonNull<TxnNode<F>>,
-    guard: &'g Guard<'g>,
-}
-
-impl<'g, F: Footprint> Pending<'g, F> {
-    pub(super) fn new(
-        snapshot: Timestamp,
-        label: Option<Arc<str>>,
-        footprint: F,
-        guard: &'g Guard<'g>,
-    ) -> Self {
-        let node = TxnNode::new(State::Active, snapshot, label, Some(footprint));
-        Self { node: NonNull::from(Box::leak(node)), guard }
-    }
-
-    /// Where this transaction's pending versions point. The address stays valid until the node is
-    /// settled, or this handle dropped, and then as long as any guard that was pinned by then.
-    pub(crate) fn status(&self) -> &Status {
-        &self.node().status
-    }
-
-    /// What was handed in.
-    pub(crate) fn footprint(&self) -> &F {
-        self.node().footprint()
-    }
-
-    /// The footprint, for as long as the node is not linked and nobody else looks at it.
-    pub(crate) fn footprint_mut(&mut self) -> &mut F {
-        // SAFETY: the node came from a box that only this handle knows of; others hold the address
-        // of its status at most, a field of its own.
-        let footprint = unsafe { &mut *(&raw mut (*self.node.as_ptr()).footprint) };
-        footprint.as_mut().expect("only the first node has no footprint")
-    }
-
-    /// Tells everyone who meets a version of this transaction to look past it.
-    pub(crate) fn abort(&self) {
-        self.node().status.set(State::Aborted);
-    }
-
-    pub(super) fn node(&self) -> &TxnNode<F> {
-        // SAFETY: the node was leaked from a box in `new`, and only `drop` and the log, which
-        // takes this handle, retire it.
-        unsafe { self.node.as_ref() }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.node().bytes() as u64
-    }
-
-    /// Sets the place that the next `link` publishes.
-    pub(super) fn freeze(&mut self, place: Place) {
-        self.node().place.with_mut(|cell| {
-            // SAFETY: the node is not linked, so only its owner, who calls this through `&mut`,
-            // looks at `place` (invariant 1); others hold its status at most.
-            *unsafe { &mut *cell } = place;
-        });
-    }
-
-    /// Links the node behind `tail`. On success the node is the log's.
-    pub(super) fn link(self, tail: &TxnNode<F>, seen: bool) -> Result<Linked<'g, F>, Self> {
-        if !tail.link(seen, self.node) {
-            return Err(self);
-        }
-        let linked = Linked { node: self.node, life: PhantomData };
-        std::mem::forget(self);
-        Ok(linked)
-    }
-}
-
-impl<F: Footprint> Drop for Pending<'_, F> {
-    fn drop(&mut self) {
-        self.abort();
-        let bytes = self.node().bytes();
-        // SAFETY: the node was never linked, so this handle is its only owner; the user of the
-        // handle unlinked the versions that pointed at it (invariant 4).
-        unsafe { retire(self.node, bytes, self.guard) };
-    }
-}
-
-impl<F: Footprint> fmt::Debug for Pending<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pending").field(self.node()).finish()
-    }
-}
-
-/// A node that is in the log, whose owner has still to put timestamps into its versions.
-///
-/// Dropping it unsettled keeps the node, and every later one, for the life of the log.
-#[must_use = "the log keeps a node until it is settled"]
-pub(crate) struct Linked<'g, F: Footprint> {
-    node: NonNull<TxnNode<F>>,
-    life: PhantomData<&'g TxnNode<F>>,
-}
-
-impl<'g, F: Footprint> Linked<'g, F> {
-    /// When the transaction committed.
-    pub(crate) fn timestamp(&self) -> Timestamp {
-        self.node().timestamp()
-    }
-
-    /// Where the transaction's pending versions point until they carry its timestamp.
-    pub(crate) fn status(&self) -> &Status {
-        &self.node().status
-    }
-
-    pub(super) fn node(&self) -> &'g TxnNode<F> {
-        // SAFETY: the log does not retire an unsettled node, and settling consumes the handle; the
-        // guard that the owner held while linking lives for `'g` and protects it from then on.
-        unsafe { self.node.as_ref() }
-    }
-
-    pub(super) fn settle(self) {
-        self.node().settle();
-    }
-}
-
-impl<F: Footprint> fmt::Debug for Linked<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Linked").field(self.node()).finish()
     }
 }
 

@@ -119,6 +119,13 @@ pub(crate) struct Entry {
     tagged: bool,
 }
 
+impl Entry {
+    /// The snapshot that the slot stands for, once it was raised to it.
+    pub(crate) fn snapshot(&self) -> Timestamp {
+        self.word.time()
+    }
+}
+
 /// How far back the running transactions look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizons {
@@ -189,13 +196,11 @@ impl Registry {
     fn slot(&self, SlotId(mut at): SlotId) -> &Slot {
         let mut chunk = &self.first;
         loop {
-            match chunk.slots.get(at) {
-                Some(slot) => return slot,
-                None => {
-                    at -= chunk.slots.len();
-                    chunk = chunk.next.get().expect("a slot that was claimed exists");
-                }
+            if let Some(slot) = chunk.slots.get(at) {
+                return slot;
             }
+            at -= chunk.slots.len();
+            chunk = chunk.next.get().expect("a slot that was claimed exists");
         }
     }
 
@@ -220,6 +225,7 @@ impl Registry {
         self.slot(entry.slot).set(entry.word);
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the right to the slot ends here")]
     /// Frees the slot. Nothing that its time protected is used after.
     pub(crate) fn leave(&self, entry: Entry) {
         let slot = self.slot(entry.slot);

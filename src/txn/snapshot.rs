@@ -57,7 +57,7 @@ impl Snapshot {
         let tag = tagged.then(|| Tag { label: None, since: Instant::now() });
         let entry = {
             let guard = engine.collector().pin();
-            engine.log().begin_seen(tag, &guard)
+            engine.log().begin_seen(tag, &guard).0
         };
         let seat = Seat { engine: Arc::clone(engine), entry: Some(entry) };
         Self { seat: Arc::new(seat) }

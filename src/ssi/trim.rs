@@ -1,0 +1,134 @@
+//! Cleaning: nodes that no running transaction can conflict with leave the log.
+//!
+//! ```text
+//!  oldest                 keep                        tail
+//!   (5) ─► (6) ─► (7) ─► (8) ─► ...                   (42)
+//!    └──── retired ────┘   ▲ floor: the oldest snapshot of a tracked transaction,
+//!                            or further on if the log holds too much memory
+//! ```
+//!
+//! 1. Nodes are retired in order, by one thread at a time, under the lock on `oldest`.
+//! 2. The floor rises first, then `oldest`, then nodes are retired.
+//! 3. What is retired is settled and lies before the tail.
+//!
+//! Called by committing transactions now and then, and by vacuum.
+
+use super::commit_log::CommitLog;
+use super::footprint::Footprint;
+use super::node::{TxnNode, retire};
+use super::registry::Horizons;
+use crate::epoch::Guard;
+use crate::id::Timestamp;
+use crate::sync::{AtomicU64, Ordering};
+use std::ptr::NonNull;
+
+/// The first node that is not retired, in numbers.
+#[derive(Debug, Default)]
+pub(super) struct Floor {
+    timestamp: AtomicU64,
+    bytes_total: AtomicU64,
+}
+
+impl Floor {
+    /// Nodes older than this may be retired.
+    pub(super) fn timestamp(&self) -> Timestamp {
+        // Acquire: pairs with the Release in `raise`. That a guard made before protects what this
+        // does not rule out is the epoch's doing: the store comes before the retiring.
+        Timestamp::from_raw(self.timestamp.load(Ordering::Acquire))
+    }
+
+    fn bytes_total(&self) -> u64 {
+        // Relaxed: an estimate that decides when to trim.
+        self.bytes_total.load(Ordering::Relaxed)
+    }
+
+    fn raise<F: Footprint>(&self, keep: &TxnNode<F>) {
+        // Relaxed: as in `bytes_total`.
+        self.bytes_total.store(keep.bytes_total(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `timestamp`; the retiring follows (keeps 2).
+        self.timestamp.store(keep.timestamp().get(), Ordering::Release);
+    }
+}
+
+/// The first node that is not retired.
+pub(super) struct Oldest<F>(NonNull<TxnNode<F>>);
+
+// SAFETY: the pointer is followed only under the lock around it, by the log that owns the nodes;
+// a footprint may be dropped on any thread.
+unsafe impl<F: Send> Send for Oldest<F> {}
+
+impl<F> Oldest<F> {
+    /// `node` is the log's first.
+    pub(super) fn new(node: NonNull<TxnNode<F>>) -> Self {
+        Self(node)
+    }
+
+    pub(super) fn get(&self) -> NonNull<TxnNode<F>> {
+        self.0
+    }
+}
+
+impl<F: Footprint> CommitLog<F> {
+    /// How far back running transactions look.
+    pub(crate) fn horizons(&self, guard: &Guard<'_>) -> Horizons {
+        self.registry().horizons(self.now(guard))
+    }
+
+    /// Retires the nodes that no running transaction can conflict with, and more if the log holds
+    /// too much memory. Answers how many.
+    pub(crate) fn trim(&self, guard: &Guard<'_>) -> usize {
+        let horizon = self.horizons(guard).tracked;
+        let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
+        let tail = self.tail(guard);
+        let forced = self.forced_below(tail);
+        let mut retired = Vec::new();
+        let mut keep = oldest.0;
+        loop {
+            // SAFETY: nodes are retired under this lock only, and from `oldest` on none is.
+            let node = unsafe { keep.as_ref() };
+            let is_dispensable = node.timestamp() < horizon || node.bytes_total() < forced;
+            let is_past = node.timestamp() < tail.timestamp() && node.is_settled();
+            let Some(next) = node.next().filter(|_| is_dispensable && is_past) else {
+                self.floor.raise(node);
+                break;
+            };
+            retired.push((keep, node.bytes()));
+            keep = next;
+        }
+        oldest.0 = keep;
+        for &(node, bytes) in &retired {
+            // SAFETY: the node is settled, so no version points at it; the floor and the tail are
+            // past it, so no new window and no new snapshot finds it; `oldest` is past it too, and
+            // the lock on it is held, so nobody else retires it.
+            unsafe { retire(node, bytes, guard) };
+        }
+        retired.len()
+    }
+
+    /// Below which total nodes go whoever needs them; zero if there is memory enough. A quarter
+    /// of the room is made at once, so that the next time is far.
+    fn forced_below(&self, tail: &TxnNode<F>) -> u64 {
+        if self.is_short_of_memory(tail) {
+            tail.bytes_total().saturating_sub(self.rules().retained_bytes_max as u64 / 4 * 3)
+        } else {
+            0
+        }
+    }
+
+    /// Does the log hold more than it may, up to `node`?
+    pub(super) fn is_short_of_memory(&self, node: &TxnNode<F>) -> bool {
+        self.retained_bytes(node) > self.rules().retained_bytes_max as u64
+    }
+
+    fn retained_bytes(&self, node: &TxnNode<F>) -> u64 {
+        node.bytes_total().saturating_sub(self.floor.bytes_total())
+    }
+
+    /// Nodes and bytes that the log holds.
+    pub(crate) fn retained(&self, guard: &Guard<'_>) -> (u64, u64) {
+        let floor = self.floor.timestamp();
+        let tail = self.tail(guard);
+        let nodes = tail.timestamp().get() - floor.get() + 1;
+        (nodes, self.retained_bytes(tail) + tail.bytes() as u64)
+    }
+}
