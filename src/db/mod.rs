@@ -13,7 +13,9 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::mvcc::{Key, Value};
 use crate::sync::Arc;
-use crate::txn::{Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run};
+use crate::txn::{
+    Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run,
+};
 
 use background::Background;
 pub use options::Options;

@@ -203,14 +203,14 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
 
     /// What was gone through, for an iterator that stops before its end.
     fn gone_through(&self) -> Vec<Interval<K>> {
-        let front = self
-            .front
-            .last
-            .map(|last| Interval { low: self.low.clone(), high: Bound::Included(last.clone()) });
-        let back = self
-            .back
-            .last
-            .map(|last| Interval { low: Bound::Included(last.clone()), high: self.high.clone() });
+        let front = self.front.last.map(|last| Interval {
+            low: self.low.clone(),
+            high: Bound::Included(last.clone()),
+        });
+        let back = self.back.last.map(|last| Interval {
+            low: Bound::Included(last.clone()),
+            high: self.high.clone(),
+        });
         front.into_iter().chain(back).collect()
     }
 }

@@ -145,9 +145,7 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: as in `visible_at`.
             if let Some(newest) = unsafe { head.as_ref() } {
                 match newest.commit() {
-                    Commit::At(commit) if commit > snapshot => {
-                        return Err(TakeError::Newer(commit));
-                    }
+                    Commit::At(commit) if commit > snapshot => return Err(TakeError::Newer(commit)),
                     Commit::At(_) => {}
                     Commit::Undecided => return Err(TakeError::Busy),
                 }
@@ -241,12 +239,7 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: from here on `take` answers Dead (1).
         self.head
-            .compare_exchange(
-                head,
-                head.map_addr(|a| a | DEAD),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
+            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
@@ -269,12 +262,7 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: as in `kill`; the record's own drop frees the chain.
         self.head
-            .compare_exchange(
-                head,
-                head.map_addr(|a| a | DEAD),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
+            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
@@ -335,3 +323,4 @@ impl<K, V> std::fmt::Debug for Record<K, V> {
         f.debug_struct("Record").finish_non_exhaustive()
     }
 }
+

@@ -110,12 +110,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         unsafe { value.as_ref() }
     }
 
-    pub(crate) fn get<'t, Q>(
-        &'t self,
-        access: &Access<'t>,
-        key: &Q,
-        intent: Intent,
-    ) -> Option<&'t V>
+    pub(crate) fn get<'t, Q>(&'t self, access: &Access<'t>, key: &Q, intent: Intent) -> Option<&'t V>
     where
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,

@@ -167,13 +167,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     fn push(&mut self, key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) {
         let at = self.log.len();
         // The log owns the write before any user code (a comparison in the map) can panic.
-        self.log.push(Write {
-            version,
-            home,
-            stage: Stage::Private,
-            supersedes: false,
-            earlier: None,
-        });
+        self.log.push(Write { version, home, stage: Stage::Private, supersedes: false, earlier: None });
         let earlier = self.top.insert(key, at);
         if let Some(write) = self.log.get_mut(at) {
             write.earlier = earlier;
@@ -279,6 +273,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         write.stage = Stage::Linked;
         Ok(())
     }
+
 
     /// The writes whose versions are on heads, with their records.
     fn linked(&self) -> impl Iterator<Item = (NonNull<Version<V>>, NonNull<Record<K, V>>)> {
@@ -463,10 +458,9 @@ impl<K: Key + Borrow<Q>, Q: Ord + ?Sized> Borrow<ByKey<Q>> for KeyRef<K> {
 fn is_inverted<K: Ord>(low: Bound<&K>, high: Bound<&K>) -> bool {
     match (low, high) {
         (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,
-        (
-            Bound::Included(low) | Bound::Excluded(low),
-            Bound::Included(high) | Bound::Excluded(high),
-        ) => low > high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
+            low > high
+        }
         _ => false,
     }
 }

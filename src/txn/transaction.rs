@@ -100,8 +100,8 @@ impl<'db> Transaction<'db> {
         let label = options.label.clone();
         // Reading the wall clock costs as much as a small transaction, so only a transaction that
         // the user holds, or named, can be found in the statistics with its age.
-        let tag =
-            (named || label.is_some()).then(|| Tag { label: label.clone(), since: Instant::now() });
+        let tag = (named || label.is_some())
+            .then(|| Tag { label: label.clone(), since: Instant::now() });
         let registration = {
             let guard = participant.pin();
             match patience {
@@ -211,10 +211,7 @@ impl<'db> Workspaces<'db> {
             .map_while(|slot| slot.get().map(|workspace| &**workspace))
     }
 
-    pub(super) fn for_each_mut(
-        &mut self,
-        mut visit: impl FnMut(&mut (dyn AnyWorkspace<'db> + 'db)),
-    ) {
+    pub(super) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut (dyn AnyWorkspace<'db> + 'db))) {
         let mut chunk = Some(self);
         while let Some(Workspaces { slots, more }) = chunk {
             for workspace in slots.iter_mut().filter_map(OnceCell::get_mut) {
@@ -227,8 +224,7 @@ impl<'db> Workspaces<'db> {
     pub(super) fn of(&mut self, id: BucketId) -> &mut (dyn AnyWorkspace<'db> + 'db) {
         let mut chunk = self;
         loop {
-            let at =
-                chunk.slots.iter().position(|slot| slot.get().is_some_and(|w| w.bucket() == id));
+            let at = chunk.slots.iter().position(|slot| slot.get().is_some_and(|w| w.bucket() == id));
             match at {
                 Some(at) => {
                     let slot = chunk.slots.get_mut(at).and_then(OnceCell::get_mut);
