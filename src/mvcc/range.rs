@@ -28,8 +28,8 @@ use crate::mvcc::{Key, Value};
 /// Entries in the first batch; each later one holds twice as many, up to [`BATCH_MAX`].
 const BATCH_MIN: usize = 16;
 const BATCH_MAX: usize = 256;
-/// What the count of the entries in an index may be behind by, generously.
-const LEFT_SLACK: usize = 1024;
+/// Entries that may come before the index is counted, which visits all of its segments.
+const LEFT_UNCOUNTED: usize = 4096;
 
 /// A double-ended iterator over the entries of a range, in key order.
 ///
@@ -46,6 +46,7 @@ pub struct Range<'t, K: Key, V: Value> {
     back: End<'t, K, V>,
     /// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
     left: usize,
+    counted: bool,
     done: bool,
 }
 
@@ -146,9 +147,22 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         low: Bound<K>,
         high: Bound<K>,
     ) -> Self {
-        let left = table.index().len().saturating_mul(2).saturating_add(LEFT_SLACK);
         let (front, back) = (End::default(), End::default());
-        Self { view, table, own, low, high, front, back, left, done: false }
+        let left = LEFT_UNCOUNTED;
+        Self { view, table, own, low, high, front, back, left, counted: false, done: false }
+    }
+
+    /// Counts one more entry of the index. `None` when more came than there can be.
+    fn count(&mut self) -> Option<()> {
+        if self.left == 0 {
+            if std::mem::replace(&mut self.counted, true) {
+                return None;
+            }
+            let records = self.table.index().len(&self.view.pin());
+            self.left = records.saturating_mul(2).saturating_add(LEFT_UNCOUNTED);
+        }
+        self.left -= 1;
+        Some(())
     }
 
     fn step(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
@@ -194,10 +208,12 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         };
         if order != Ordering::Greater {
             end.index.at += 1;
-            self.left = self.left.checked_sub(1)?;
         }
         if order != Ordering::Less {
             end.own.at += 1;
+        }
+        if order != Ordering::Greater {
+            self.count()?;
         }
         if order == Ordering::Less { index } else { own }
     }

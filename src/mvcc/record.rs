@@ -267,13 +267,10 @@ impl<K: Key, V: Value> Record<K, V> {
             .is_ok()
     }
 
-    /// Whether a sweep should look closer: something may be pruned or the record killed.
-    pub(crate) fn is_worth_a_look(&self, _pinned: &Guard<'_>) -> bool {
+    /// Whether no value is on top: the record may be one to kill.
+    pub(crate) fn is_empty(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
-        match unsafe { self.head().as_ref() } {
-            None => true,
-            Some(newest) => newest.is_tombstone() || !newest.prev().is_null(),
-        }
+        unsafe { self.newest().as_ref() }.is_none_or(Version::is_tombstone)
     }
 }
 
