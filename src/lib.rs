@@ -7,3 +7,7 @@ mod id;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
 mod sync;
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
