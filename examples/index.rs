@@ -43,7 +43,7 @@ type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> Fallible<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let sources = gather(&arguments.folders, arguments.files_max);
-    println!("{} files in {} folders given", sources.len(), arguments.folders.len());
+    println!("{} files in {} folders", sources.len(), arguments.folders.len());
 
     let index = Index::new()?;
     let started = Instant::now();
@@ -215,11 +215,30 @@ fn folder_of(name: &str) -> &str {
     name.rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder)
 }
 
-/// All files under `folders` that may be text, numbered by name, the largest first so that no
-/// worker is left with a big one at the end.
+/// The first `files_max` files under `folders` that may be text, numbered by folder and name, the
+/// largest first so that no worker is left with a big one at the end.
 fn gather(folders: &[PathBuf], files_max: usize) -> Vec<Source> {
     let mut found = Vec::new();
-    let mut open = folders.to_vec();
+    for folder in folders {
+        let mut below = files_below(folder);
+        below.sort_unstable();
+        found.append(&mut below);
+    }
+    found.truncate(files_max);
+    let source = |(number, (path, bytes)): (u32, (PathBuf, u64))| Source {
+        number: FileNumber(number),
+        name: path.display().to_string(),
+        path,
+        bytes,
+    };
+    let mut sources: Vec<Source> = (0..).zip(found).map(source).collect();
+    sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    sources
+}
+
+fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -231,20 +250,7 @@ fn gather(folders: &[PathBuf], files_max: usize) -> Vec<Source> {
             }
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(files_max);
-    let mut sources: Vec<Source> = (0..)
-        .zip(found)
-        .map(|(number, (path, bytes))| Source {
-            number: FileNumber(number),
-            name: path.display().to_string(),
-            path,
-            bytes,
-        })
-        .collect();
-    sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
-    sources
+    found
 }
 
 /// Indexes all files on the worker threads while a reader checks snapshots. Returns the number of
@@ -284,7 +290,7 @@ fn report(index: &Index, elapsed: Duration, checks: u64) -> Fallible<()> {
     let snapshot = index.db.snapshot();
     let total: Tally = snapshot.iter(&index.totals)?.map(|(_, total)| total).sum();
     let per_second = |count: u64| thousands(as_float(count) / elapsed.as_secs_f64());
-    println!("\nindexed      {:>10}   per second", "");
+    println!("{:<12} {:>10}   per second", "indexed", "");
     for (what, count) in [
         ("files", total.files),
         ("kB", total.bytes / 1000),

@@ -46,9 +46,9 @@ fn main() -> Result<()> {
 
     // Buckets are listed, renamed and dropped by name.
     db.rename_bucket("visits", "log")?;
-    let names: Vec<String> = db.buckets().into_iter().map(|bucket| bucket.name).collect();
-    assert_eq!(names, ["log"]);
-    assert!(db.drop_bucket("log")?);
+    let names: Vec<_> = db.buckets().into_iter().map(|bucket| bucket.name).collect();
+    assert_eq!(names, ["log".into()]);
+    assert!(db.drop_bucket("log"));
     println!("{bytes} bytes in three visits");
     Ok(())
 }

@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use palisade::{Bucket, Database, Error, Isolation, Options, Snapshot, Transaction};
 
@@ -19,37 +18,60 @@ const HISTORY_MAX: usize = 64;
 
 type Map = BTreeMap<u16, u32>;
 
-#[derive(Arbitrary, Debug)]
-struct Input {
-    serializable: bool,
-    rescue: bool,
-    operations: Vec<(u8, Operation)>,
-}
-
-/// One step; those of a transaction go to the slot that the number beside it chooses.
-#[derive(Arbitrary, Debug)]
+/// One step; those of a transaction go to the slot that is chosen with them.
+#[derive(Debug)]
 enum Operation {
-    Get(u8),
-    Insert(u8, u32),
-    Remove(u8),
-    InsertIfAbsent(u8, u32),
+    Get(u16),
+    Insert(u16, u32),
+    Remove(u16),
+    InsertIfAbsent(u16, u32),
     Range {
-        from: u8,
-        to: u8,
+        from: u16,
+        to: u16,
         backwards: bool,
     },
-    RemoveRange(u8, u8),
+    RemoveRange(u16, u16),
     Savepoint,
     RollBackTo,
     Commit,
     RollBack,
     /// A bucket operation of its own, beside the open transactions.
-    Direct(u8, u32),
+    Direct(u16, u32),
     /// Many keys in one transaction, so that the index grows and shrinks.
-    Fill(u8),
+    Fill(u16),
     Clear,
     TakeSnapshot,
-    Vacuum(u8),
+    Vacuum(usize),
+}
+
+impl Operation {
+    /// Four bytes are a step: what and where, two keys or a key and a value, and what else. Points
+    /// are few, so that transactions meet; ranges reach further.
+    fn decode([what, one, other, more]: [u8; 4]) -> (usize, Self) {
+        let (key, value) = (u16::from(one % 16), u32::from(other));
+        let from = u16::from(one % 32);
+        let to = from + u16::from(other % 8) * u16::from(more % 32);
+        let operation = match what % 16 {
+            0 | 1 => Self::Get(key),
+            2 | 3 => Self::Insert(key, value),
+            4 => Self::Remove(key),
+            5 => Self::InsertIfAbsent(key, value),
+            6 | 7 => Self::Range { from, to, backwards: what % 2 == 0 },
+            8 => Self::RemoveRange(from, to),
+            9 => Self::Savepoint,
+            10 => Self::RollBackTo,
+            11 | 12 => Self::Commit,
+            13 => Self::RollBack,
+            14 => Self::Direct(key, value),
+            _ => match more % 4 {
+                0 => Self::Fill(u16::from(one)),
+                1 => Self::Clear,
+                2 => Self::TakeSnapshot,
+                _ => Self::Vacuum(usize::from(other)),
+            },
+        };
+        (usize::from(what >> 4) % SLOTS, operation)
+    }
 }
 
 /// Keys that were read, both ends included.
@@ -105,17 +127,14 @@ impl Open<'_> {
     fn step(&mut self, bucket: &Bucket<u16, u32>, operation: &Operation) -> Result<(), Error> {
         match *operation {
             Operation::Get(key) => {
-                let key = u16::from(key);
                 self.note_read(key, key);
                 assert_eq!(self.tx.get(bucket, &key)?, self.view.get(&key));
             }
             Operation::Insert(key, value) => {
-                let key = u16::from(key);
                 let previous = self.tx.insert(bucket, key, value)?.copied();
                 assert_eq!(previous, self.set(key, Some(value)));
             }
             Operation::Remove(key) => {
-                let key = u16::from(key);
                 let previous = self.tx.remove(bucket, &key)?.copied();
                 let present = self.view.contains_key(&key);
                 let expected = if present { self.set(key, None) } else { None };
@@ -123,7 +142,6 @@ impl Open<'_> {
                 assert_eq!(previous, expected);
             }
             Operation::InsertIfAbsent(key, value) => {
-                let key = u16::from(key);
                 let inserted = self.tx.insert_if_absent(bucket, key, value)?;
                 self.note_read(key, key);
                 assert_eq!(inserted, !self.view.contains_key(&key));
@@ -133,7 +151,6 @@ impl Open<'_> {
             }
             Operation::Range { from, to, backwards } => self.range(bucket, from, to, backwards)?,
             Operation::RemoveRange(from, to) => {
-                let (from, to) = ordered(from, to);
                 let removed = self.tx.remove_range(bucket, from..=to)?;
                 self.note_read(from, to);
                 let keys: Vec<u16> = self.view.range(from..=to).map(|(&key, _)| key).collect();
@@ -161,11 +178,10 @@ impl Open<'_> {
     fn range(
         &mut self,
         bucket: &Bucket<u16, u32>,
-        from: u8,
-        to: u8,
+        from: u16,
+        to: u16,
         backwards: bool,
     ) -> Result<(), Error> {
-        let (from, to) = ordered(from, to);
         self.note_read(from, to);
         let found = self.tx.range(bucket, from..=to)?;
         let expected = self.view.range(from..=to);
@@ -176,10 +192,6 @@ impl Open<'_> {
         }
         Ok(())
     }
-}
-
-fn ordered(one: u8, other: u8) -> (u16, u16) {
-    (u16::from(one.min(other)), u16::from(one.max(other)))
 }
 
 /// The database beside the model of it.
@@ -276,13 +288,12 @@ impl<'db> World<'db> {
     fn outside(&mut self, operation: &Operation) {
         match *operation {
             Operation::Direct(key, value) => self.alone(|bucket, map| {
-                let key = u16::from(key);
                 let previous = bucket.insert(key, value).expect("nothing runs beside it");
                 assert_eq!(previous, map.insert(key, value));
                 Reads::from([(key, key)])
             }),
             Operation::Fill(from) => {
-                let keys = u16::from(from)..u16::from(from) + 100;
+                let keys = from..from + 100;
                 let db = self.db;
                 self.alone(|bucket, map| {
                     let done = db.write(|tx| {
@@ -305,7 +316,7 @@ impl<'db> World<'db> {
                 self.snapshots.push((self.db.snapshot(), self.committed.clone()));
             }
             Operation::Vacuum(budget) => {
-                self.db.vacuum(usize::from(budget));
+                self.db.vacuum(budget);
                 self.check();
             }
             _ => {}
@@ -313,14 +324,16 @@ impl<'db> World<'db> {
     }
 }
 
-fuzz_target!(|input: Input| {
-    let isolation = if input.serializable { Isolation::Serializable } else { Isolation::Snapshot };
-    let db = Options::new().isolation(isolation).rescue(input.rescue).in_memory();
+fuzz_target!(|input: &[u8]| {
+    let Some((flags, steps)) = input.split_first() else { return };
+    let (serializable, rescue) = (flags % 4 != 0, flags % 8 != 1);
+    let isolation = if serializable { Isolation::Serializable } else { Isolation::Snapshot };
+    let db = Options::new().isolation(isolation).rescue(rescue).in_memory();
     let bucket = db.bucket("numbers").expect("the database is empty");
     let mut world = World {
         db: &db,
         bucket,
-        serializable: input.serializable,
+        serializable,
         committed: Map::new(),
         time: 0,
         written_at: BTreeMap::new(),
@@ -328,14 +341,15 @@ fuzz_target!(|input: Input| {
         snapshots: Vec::new(),
     };
     let mut slots: [Option<Open<'_>>; SLOTS] = [const { None }; SLOTS];
-    for (number, operation) in &input.operations {
-        let slot = &mut slots[usize::from(*number) % SLOTS];
-        match operation {
+    for step in steps.as_chunks().0 {
+        let (number, operation) = Operation::decode(*step);
+        let slot = &mut slots[number];
+        match &operation {
             Operation::Direct(..)
             | Operation::Fill(_)
             | Operation::Clear
             | Operation::TakeSnapshot
-            | Operation::Vacuum(_) => world.outside(operation),
+            | Operation::Vacuum(_) => world.outside(&operation),
             Operation::Commit => {
                 if let Some(open) = slot.take() {
                     world.commit(open);
@@ -344,7 +358,7 @@ fuzz_target!(|input: Input| {
             Operation::RollBack => *slot = None,
             _ => {
                 let mut open = slot.take().unwrap_or_else(|| world.begin());
-                match open.step(&world.bucket, operation) {
+                match open.step(&world.bucket, &operation) {
                     Ok(()) => *slot = Some(open),
                     Err(error) => assert!(error.is_retryable(), "{error}"),
                 }

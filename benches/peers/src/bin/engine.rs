@@ -211,7 +211,6 @@ fn main() -> palisade::Result<()> {
     let store = Store::open(sized(1_000_000, 100_000))?;
     let span = Duration::from_millis(span);
     reads(&store, rounds)?;
-    beside_index(&store, rounds);
     scaling(&store, rounds.min(15), span);
     writer_slowdown(&store, rounds.min(9), span);
     commit_latency(&store);
