@@ -185,7 +185,9 @@ impl Conflict {
         let key = self.0.key.as_deref()?;
         macro_rules! try_types {
             ($($type:ty),*) => {
-                $(if let Some(key) = key.downcast_ref::<$type>() { return Some(format!("{key:?}")); })*
+                $(if let Some(key) = key.downcast_ref::<$type>() {
+                    return Some(format!("{key:?}"));
+                })*
             };
         }
         try_types!(String, u64, i64, u32, i32, u128, u16, u8, usize, Vec<u8>, Arc<str>, Box<str>);

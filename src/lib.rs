@@ -16,9 +16,7 @@ mod sync;
 mod txn;
 
 pub use bucket::Iter;
-pub use db::{
-    Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed,
-};
+pub use db::{Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use id::Timestamp;
 pub use mvcc::range::Range;

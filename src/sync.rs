@@ -12,10 +12,9 @@
 //!    same atomic, so under loom such a load must bypass the model.
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-    compiler_fence, fence,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
-pub(crate) use std::sync::{Arc, OnceLock, Weak};
+pub(crate) use std::sync::{Arc, OnceLock};
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 

@@ -7,14 +7,22 @@
 //! values in an `Arc`, read them with [`Bucket::get_with`], or read them by reference in a
 //! transaction or snapshot.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "keys and values are taken as a `BTreeMap` takes them, and cloned for each attempt"
+)]
+
 mod iter;
 
 use std::borrow::Borrow;
 use std::ops::{Bound, RangeBounds};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
-use crate::txn::{Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions, run};
+use crate::txn::{
+    Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions, owned_bounds,
+    prefix_bounds, run,
+};
 
 pub use iter::Iter;
 
@@ -36,7 +44,8 @@ impl<K: Key, V: Value> Bucket<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::BucketDropped`]; the same goes for every operation of a bucket.
+    /// [`Error::BucketDropped`](crate::Error::BucketDropped); the same goes for every operation
+    /// of a bucket.
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Result<Option<R>>
     where
         K: Borrow<Q>,
@@ -147,7 +156,8 @@ impl<K: Key, V: Value> Bucket<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_with`](Self::get_with), and [`Error::Overflow`] if the sum does not fit the type.
+    /// As [`get_with`](Self::get_with), and
+    /// [`Error::Overflow`](crate::Error::Overflow) if the sum does not fit the type.
     pub fn fetch_add(&self, key: K, delta: V) -> Result<Option<V>>
     where
         V: Integer,
@@ -261,6 +271,7 @@ impl<K: Key, V: Value + Clone> Bucket<K, V> {
     /// # Errors
     ///
     /// As [`get_with`](Self::get_with).
+    #[expect(clippy::iter_not_returning_iterator, reason = "a dropped bucket has no iterator")]
     pub fn iter(&self) -> Result<Iter<K, V>> {
         Iter::open(self, (Bound::Unbounded, Bound::Unbounded))
     }
@@ -276,7 +287,7 @@ impl<K: Key, V: Value + Clone> Bucket<K, V> {
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
-        Iter::open(self, (range.start_bound().map(Q::to_key), range.end_bound().map(Q::to_key)))
+        Iter::open(self, owned_bounds(&range))
     }
 
     /// The entries whose keys begin with `prefix` at one moment, in order.
@@ -289,7 +300,6 @@ impl<K: Key, V: Value + Clone> Bucket<K, V> {
         K: Borrow<Q>,
         Q: Lookup<K> + Prefix<Owned: Into<K>> + ?Sized,
     {
-        let end = prefix.successor().map_or(Bound::Unbounded, |end| Bound::Excluded(end.into()));
-        Iter::open(self, (Bound::Included(prefix.to_key()), end))
+        Iter::open(self, prefix_bounds(prefix))
     }
 }

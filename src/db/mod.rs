@@ -13,9 +13,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::mvcc::{Key, Value};
 use crate::sync::Arc;
-use crate::txn::{
-    Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run,
-};
+use crate::txn::{Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run};
 
 use background::Background;
 pub use options::Options;
@@ -88,7 +86,8 @@ impl Database {
     /// All buckets, in the order of their names.
     #[must_use]
     pub fn buckets(&self) -> Vec<BucketInfo> {
-        self.engine().catalog().list().into_iter().map(BucketInfo::from).collect()
+        let guard = self.engine().collector().pin();
+        self.engine().catalog().list(&guard).into_iter().map(BucketInfo::from).collect()
     }
 
     /// Drops the bucket of this name with all that is in it. Returns whether there was one.
@@ -96,13 +95,17 @@ impl Database {
     /// Takes effect at once: handles of it give [`Error::BucketDropped`], and so does the commit
     /// of a transaction that wrote to it. What transactions and snapshots hold by reference stays
     /// readable; the memory is freed by the vacuum once they have ended.
-    #[must_use = "tells whether there was such a bucket"]
-    pub fn drop_bucket(&self, name: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// None yet; a database with a log may fail to write it.
+    #[expect(clippy::unnecessary_wraps, reason = "a database with a log may fail to write it")]
+    pub fn drop_bucket(&self, name: &str) -> Result<bool> {
         let dropped = drop_bucket(self.engine(), name);
         if dropped {
             tracing::debug!(bucket = name, "bucket dropped");
         }
-        dropped
+        Ok(dropped)
     }
 
     /// Gives a bucket another name. Handles stay good.
@@ -219,8 +222,19 @@ impl Database {
     ///
     /// Writers remove old versions of what they write by themselves; this is for deleted keys, and
     /// for versions that a long snapshot kept back. Readers and writers go on meanwhile.
+    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn vacuum(&self, budget: usize) -> Vacuumed {
         Vacuumed::from(self.engine().vacuum(budget))
+    }
+
+    /// Checks the structure of every index; panics with what is wrong. For tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let guard = self.engine().collector().pin();
+        for table in self.engine().catalog().tables().iter() {
+            table.check(&guard);
+        }
     }
 
     /// What happened so far, and what is in memory now.

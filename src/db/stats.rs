@@ -141,7 +141,7 @@ impl Stats {
             retries: counters.get(Count::Retries),
             rescued: engine.log().tally().counts().rescued,
             now: engine.log().now(&guard),
-            records: engine.catalog().tables().iter().map(|table| table.records()).sum(),
+            records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),
             retained_versions: made.saturating_sub(counters.get(Count::VersionsPruned)),
             log_transactions,
             log_bytes,

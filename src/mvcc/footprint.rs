@@ -39,7 +39,11 @@ pub(crate) struct WriteRef {
 impl WriteRef {
     /// A copy of the key, for a report. The caller found the write in a footprint that is frozen
     /// under `_guard`, or retained by the log; `table` is the one of its bucket.
-    pub(crate) fn key(&self, table: &dyn AnyTable, _guard: &Guard<'_>) -> Arc<dyn Any + Send + Sync> {
+    pub(crate) fn key(
+        &self,
+        table: &dyn AnyTable,
+        _guard: &Guard<'_>,
+    ) -> Arc<dyn Any + Send + Sync> {
         assert!(table.id() == self.bucket, "a record is in the table of its bucket");
         // SAFETY: the record is in the table just checked, and live: see 2, and for a write that
         // is not linked, the pin under which its record was found.
@@ -125,7 +129,8 @@ impl Footprint {
             return false;
         }
         if self.reads.len() < writer.writes.len() {
-            let position = |read: &usize| writer.writes.binary_search_by_key(read, |w| w.record.addr().get());
+            let position =
+                |read: &usize| writer.writes.binary_search_by_key(read, |w| w.record.addr().get());
             return self.reads.iter().any(|read| position(read).is_ok());
         }
         writer.writes.iter().any(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
@@ -180,6 +185,6 @@ impl std::fmt::Debug for Footprint {
             .field("intervals", &self.intervals.len())
             .field("locks", &self.locks.len())
             .field("writes", &self.writes.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

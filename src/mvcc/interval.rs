@@ -85,9 +85,10 @@ fn overlap<K: Ord>(high: &Bound<K>, low: &Bound<K>) -> bool {
     match (high, low) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
         (Bound::Included(high), Bound::Included(low)) => low <= high,
-        (Bound::Included(high) | Bound::Excluded(high), Bound::Included(low) | Bound::Excluded(low)) => {
-            low < high
-        }
+        (
+            Bound::Included(high) | Bound::Excluded(high),
+            Bound::Included(low) | Bound::Excluded(low),
+        ) => low < high,
     }
 }
 

@@ -22,14 +22,14 @@ use std::ops::Bound;
 use crate::mvcc::interval::Interval;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
-use crate::mvcc::workspace::Workspace;
+use crate::mvcc::workspace::{Access, Workspace};
 use crate::mvcc::{Key, Value};
 
 /// Entries in the first batch; each later one holds twice as many, up to [`BATCH_MAX`].
 const BATCH_MIN: usize = 16;
 const BATCH_MAX: usize = 256;
-/// What the count of the entries in an index may be behind by, generously.
-const LEFT_SLACK: usize = 1024;
+/// Entries that may come before the index is counted, which visits all of its segments.
+const LEFT_UNCOUNTED: usize = 4096;
 
 /// A double-ended iterator over the entries of a range, in key order.
 ///
@@ -46,6 +46,7 @@ pub struct Range<'t, K: Key, V: Value> {
     back: End<'t, K, V>,
     /// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
     left: usize,
+    counted: bool,
     done: bool,
 }
 
@@ -126,16 +127,17 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         Self::new(view, table, None, low, high)
     }
 
+    /// Opens an iterator over what a transaction sees now.
     pub(crate) fn over_workspace(
-        view: ReadView<'t>,
-        table: &'t Table<K, V>,
+        access: &Access<'t>,
         workspace: &'t Workspace<'t, K, V>,
-        slot: Option<usize>,
         low: Bound<K>,
         high: Bound<K>,
     ) -> Self {
-        let time = workspace.now();
-        Self::new(view, table, Some(Own { workspace, time, slot }), low, high)
+        let note = || workspace.note_range(Interval { low: low.clone(), high: high.clone() });
+        let slot = access.tracked.then(note);
+        let own = Own { workspace, time: workspace.now(), slot };
+        Self::new(access.view, workspace.typed_table(), Some(own), low, high)
     }
 
     fn new(
@@ -145,9 +147,22 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         low: Bound<K>,
         high: Bound<K>,
     ) -> Self {
-        let left = table.index().len().saturating_mul(2).saturating_add(LEFT_SLACK);
         let (front, back) = (End::default(), End::default());
-        Self { view, table, own, low, high, front, back, left, done: false }
+        let left = LEFT_UNCOUNTED;
+        Self { view, table, own, low, high, front, back, left, counted: false, done: false }
+    }
+
+    /// Counts one more entry of the index. `None` when more came than there can be.
+    fn count(&mut self) -> Option<()> {
+        if self.left == 0 {
+            if std::mem::replace(&mut self.counted, true) {
+                return None;
+            }
+            let records = self.table.index().len(&self.view.pin());
+            self.left = records.saturating_mul(2).saturating_add(LEFT_UNCOUNTED);
+        }
+        self.left -= 1;
+        Some(())
     }
 
     fn step(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
@@ -193,24 +208,26 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         };
         if order != Ordering::Greater {
             end.index.at += 1;
-            self.left = self.left.checked_sub(1)?;
         }
         if order != Ordering::Less {
             end.own.at += 1;
+        }
+        if order != Ordering::Greater {
+            self.count()?;
         }
         if order == Ordering::Less { index } else { own }
     }
 
     /// What was gone through, for an iterator that stops before its end.
     fn gone_through(&self) -> Vec<Interval<K>> {
-        let front = self.front.last.map(|last| Interval {
-            low: self.low.clone(),
-            high: Bound::Included(last.clone()),
-        });
-        let back = self.back.last.map(|last| Interval {
-            low: Bound::Included(last.clone()),
-            high: self.high.clone(),
-        });
+        let front = self
+            .front
+            .last
+            .map(|last| Interval { low: self.low.clone(), high: Bound::Included(last.clone()) });
+        let back = self
+            .back
+            .last
+            .map(|last| Interval { low: Bound::Included(last.clone()), high: self.high.clone() });
         front.into_iter().chain(back).collect()
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Pruned {
     pub(crate) versions: usize,
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "a record's address must not change")]
 impl<K: Key, V: Value> Record<K, V> {
     /// A record with its first value in place. Nobody sees the value before the head is taken.
     pub(crate) fn with_value(key: K, value: V) -> Box<Self> {
@@ -145,7 +146,9 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: as in `visible_at`.
             if let Some(newest) = unsafe { head.as_ref() } {
                 match newest.commit() {
-                    Commit::At(commit) if commit > snapshot => return Err(TakeError::Newer(commit)),
+                    Commit::At(commit) if commit > snapshot => {
+                        return Err(TakeError::Newer(commit));
+                    }
                     Commit::At(_) => {}
                     Commit::Undecided => return Err(TakeError::Busy),
                 }
@@ -173,7 +176,7 @@ impl<K: Key, V: Value> Record<K, V> {
         // Release: whoever finds the older version on top sees it as it was.
         let mine = self.head.swap(below, Ordering::AcqRel);
         assert!(mine == version.as_ptr(), "an undecided head belongs to its transaction");
-        self.retire(version, guard);
+        Self::retire(version, guard);
     }
 
     /// Cuts what no snapshot at or after `horizon` can see.
@@ -186,14 +189,14 @@ impl<K: Key, V: Value> Record<K, V> {
             // before it retires it, so that every version is retired by exactly one.
             // SAFETY: whoever cut the tail owns it, and has not retired this part yet.
             at = NonNull::new(unsafe { version.as_ref() }.cut());
-            self.retire(version, guard);
+            Self::retire(version, guard);
             pruned.versions += 1;
         }
         pruned
     }
 
     /// Hands an unlinked version to the collector.
-    fn retire(&self, version: NonNull<Version<V>>, guard: &Guard<'_>) {
+    fn retire(version: NonNull<Version<V>>, guard: &Guard<'_>) {
         // SAFETY: the caller owns the unlinked version.
         let embedded = unsafe { version.as_ref() }.is_embedded();
         if !embedded {
@@ -212,18 +215,6 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// How many versions the chain holds, for statistics and checks.
-    pub(crate) fn versions(&self, _pinned: &Guard<'_>) -> usize {
-        let mut count = 0;
-        let mut at = self.newest();
-        // SAFETY: as in `visible_at`.
-        while let Some(version) = unsafe { at.as_ref() } {
-            count += 1;
-            at = version.prev();
-        }
-        count
-    }
-
     /// Kills the record when nobody at or after `horizon` can read anything from it (4).
     pub(crate) fn kill(&self, horizon: Timestamp, _pinned: &Guard<'_>) -> bool {
         let head = self.head();
@@ -239,7 +230,12 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: from here on `take` answers Dead (1).
         self.head
-            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                head,
+                head.map_addr(|a| a | DEAD),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
     }
 
@@ -262,17 +258,19 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // AcqRel: as in `kill`; the record's own drop frees the chain.
         self.head
-            .compare_exchange(head, head.map_addr(|a| a | DEAD), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                head,
+                head.map_addr(|a| a | DEAD),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
     }
 
-    /// Whether a sweep should look closer: something may be pruned or the record killed.
-    pub(crate) fn is_worth_a_look(&self, _pinned: &Guard<'_>) -> bool {
+    /// Whether no value is on top: the record may be one to kill.
+    pub(crate) fn is_empty(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
-        match unsafe { self.head().as_ref() } {
-            None => true,
-            Some(newest) => newest.is_tombstone() || !newest.prev().is_null(),
-        }
+        unsafe { self.newest().as_ref() }.is_none_or(Version::is_tombstone)
     }
 }
 
@@ -323,4 +321,3 @@ impl<K, V> std::fmt::Debug for Record<K, V> {
         f.debug_struct("Record").finish_non_exhaustive()
     }
 }
-

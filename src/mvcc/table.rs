@@ -88,10 +88,10 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept;
 
     /// Entries in the index, those that only old snapshots or nobody can see included.
-    fn records(&self) -> usize;
+    fn records(&self, guard: &Guard<'_>) -> usize;
 
     /// Checks the structure of the index; panics with what is wrong.
-    fn check(&self);
+    fn check(&self, guard: &Guard<'_>);
 
     /// A copy of the key of `record`.
     ///
@@ -135,17 +135,17 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         // Acquire: pairs with the Release in `empty_from`.
         let empty_from = self.empty_from.load(Ordering::Acquire);
         let unused = empty_from != 0 && horizon.get() >= empty_from;
-        let kill = |record: &Record<K, V>| {
+        let visit = |record: &Record<K, V>| {
             if unused {
-                return record.condemn(guard);
-            }
-            if !record.is_worth_a_look(guard) {
-                return false;
+                return true;
             }
             swept.versions += record.prune(horizon, guard).versions;
-            record.kill(horizon, guard)
+            record.is_empty(guard)
         };
-        let done = self.index.sweep(position.take(), budget, kill, guard);
+        let kill = |record: &Record<K, V>| {
+            if unused { record.condemn(guard) } else { record.kill(horizon, guard) }
+        };
+        let done = self.index.sweep(position.take(), budget, visit, kill, guard);
         swept.visited = done.visited;
         swept.records = done.removed;
         swept.wrapped = done.resume.is_none();
@@ -153,12 +153,12 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         swept
     }
 
-    fn records(&self) -> usize {
-        self.index.len()
+    fn records(&self, guard: &Guard<'_>) -> usize {
+        self.index.len(guard)
     }
 
-    fn check(&self) {
-        self.index.check();
+    fn check(&self, guard: &Guard<'_>) {
+        self.index.check(guard);
     }
 
     unsafe fn key_of(&self, record: NonNull<()>) -> Arc<dyn Any + Send + Sync> {

@@ -154,7 +154,7 @@ impl<V> Version<V> {
         }
         // SAFETY: a version in a chain that is no tombstone was built with a value, which no one
         // changes or drops while the version can be reached (2).
-        self.value.with(|value| unsafe { (*value).assume_init_ref() }.into())
+        Some(self.value.with(|value| unsafe { &*value.cast::<V>() }))
     }
 
     /// Moves the value out and leaves the version vacant. `None` for a tombstone.
@@ -165,7 +165,7 @@ impl<V> Version<V> {
         self.vacate();
         // SAFETY: the version held a value, is vacant from here on, and `&mut self` says that no
         // reader is left (2).
-        Some(self.value.with_mut(|value| unsafe { (*value).assume_init_read() }))
+        Some(self.value.with_mut(|value| unsafe { value.cast::<V>().read() }))
     }
 
     fn vacate(&self) {
@@ -186,7 +186,7 @@ impl<V> Version<V> {
         debug_assert!(this.is_embedded() && !this.is_vacant(), "dropped once, and embedded");
         // SAFETY: an embedded version is built with a value, and the caller says it is the only
         // one to drop it.
-        let value = this.value.with_mut(|value| unsafe { (*value).assume_init_read() });
+        let value = this.value.with_mut(|value| unsafe { value.cast::<V>().read() });
         // Vacant before the drop: from here on the record may go, and a `Drop` that panics does
         // not run twice.
         this.vacate();

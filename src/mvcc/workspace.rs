@@ -27,7 +27,6 @@ use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
 use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
-use crate::mvcc::range::Range;
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::{AnyTable, Table};
 use crate::mvcc::view::ReadView;
@@ -85,12 +84,18 @@ impl ReadLog {
     }
 }
 
+/// Turns a pointer to an own value into a reference.
+fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V>) -> &'t V {
+    // SAFETY: own values stay where they are while the workspace that holds them lives (2).
+    unsafe { value.as_ref() }
+}
+
 /// What one transaction did in one bucket.
 pub(crate) struct Workspace<'db, K: Key, V: Value> {
     table: &'db Table<K, V>,
     writes: RefCell<WriteSet<K, V>>,
     absent: RefCell<Vec<K>>,
-    /// Ranges read; `None` where an iterator was opened and never moved.
+    /// What each iterator read: two intervals at most, from its two ends.
     ranges: RefCell<Vec<Vec<Interval<K>>>>,
 }
 
@@ -104,19 +109,18 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         }
     }
 
-    /// Turns a pointer to an own value into a reference.
-    fn own<'t>(&'t self, value: NonNull<V>) -> &'t V {
-        // SAFETY: own values stay where they are while the workspace lives (2).
-        unsafe { value.as_ref() }
-    }
-
-    pub(crate) fn get<'t, Q>(&'t self, access: &Access<'t>, key: &Q, intent: Intent) -> Option<&'t V>
+    pub(crate) fn get<'t, Q>(
+        &'t self,
+        access: &Access<'t>,
+        key: &Q,
+        intent: Intent,
+    ) -> Option<&'t V>
     where
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
         if let Some(own) = self.writes.borrow().get(key) {
-            return own.map(|value| self.own(value));
+            return own.map(|value| lend(self, value));
         }
         let found = access.view.get(self.table, key);
         if intent == Intent::Update
@@ -146,7 +150,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         let own = self.writes.borrow().get::<K>(&key);
         if let Some(previous) = own {
             self.writes.borrow_mut().put_over::<K>(&key, Some(value));
-            return previous.map(|value| self.own(value));
+            return previous.map(|value| lend(self, value));
         }
         if let Some(found) = access.view.get::<K, V, K>(self.table, &key) {
             self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
@@ -163,7 +167,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         let own = self.writes.borrow().get(key);
         if let Some(previous) = own {
-            let previous = self.own(previous?);
+            let previous = lend(self, previous?);
             let over = self.writes.borrow_mut().put_over(key, None);
             if over == Over::Vanished && access.tracked {
                 self.note_absent(key.to_key());
@@ -193,20 +197,15 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         }
     }
 
-    /// Opens an iterator over what the transaction sees now.
-    pub(crate) fn range<'t>(
-        &'t self,
-        access: &Access<'t>,
-        low: Bound<K>,
-        high: Bound<K>,
-    ) -> Range<'t, K, V> {
-        let slot = access.tracked.then(|| {
-            let whole = Interval { low: low.clone(), high: high.clone() };
-            let mut ranges = self.ranges.borrow_mut();
-            ranges.push(vec![whole]);
-            ranges.len() - 1
-        });
-        Range::over_workspace(access.view, self.table, self, slot, low, high)
+    /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
+    pub(crate) fn note_range(&self, whole: Interval<K>) -> usize {
+        let mut ranges = self.ranges.borrow_mut();
+        ranges.push(vec![whole]);
+        ranges.len() - 1
+    }
+
+    pub(crate) fn typed_table(&self) -> &'db Table<K, V> {
+        self.table
     }
 
     /// Replaces what an iterator is known to have read by what it really read.
@@ -228,7 +227,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         self.writes.borrow().scan(bounds, time, backward, limit, |(key, value)| {
             // SAFETY: the key lives in a record that outlives the write set (its invariant 3).
             let key = unsafe { key.as_ref() };
-            out.push((key, value.map(|value| self.own(value))));
+            out.push((key, value.map(|value| lend(self, value))));
         })
     }
 
@@ -273,8 +272,9 @@ impl<'db> dyn AnyWorkspace<'db> + 'db {
         if self.types() != (TypeId::of::<K>(), TypeId::of::<V>()) {
             return None;
         }
+        let workspace: *const () = std::ptr::from_ref(self).cast();
         // SAFETY: `Workspace` is the only implementor, and the types are the ones asked for.
-        Some(unsafe { &*std::ptr::from_ref(self).cast::<Workspace<'db, K, V>>() })
+        Some(unsafe { &*workspace.cast::<Workspace<'db, K, V>>() })
     }
 }
 

@@ -116,6 +116,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     }
 
     /// Our newest write of `key`: `Some(None)` is a tombstone.
+    #[expect(clippy::option_option, reason = "not written, removed, and set are three answers")]
     pub(crate) fn get<Q>(&self, key: &Q) -> Option<Option<NonNull<V>>>
     where
         K: Borrow<Q>,
@@ -167,7 +168,13 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     fn push(&mut self, key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) {
         let at = self.log.len();
         // The log owns the write before any user code (a comparison in the map) can panic.
-        self.log.push(Write { version, home, stage: Stage::Private, supersedes: false, earlier: None });
+        self.log.push(Write {
+            version,
+            home,
+            stage: Stage::Private,
+            supersedes: false,
+            earlier: None,
+        });
         let earlier = self.top.insert(key, at);
         if let Some(write) = self.log.get_mut(at) {
             write.earlier = earlier;
@@ -274,7 +281,6 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         Ok(())
     }
 
-
     /// The writes whose versions are on heads, with their records.
     fn linked(&self) -> impl Iterator<Item = (NonNull<Version<V>>, NonNull<Record<K, V>>)> {
         let linked = self.log.iter().filter(|write| write.stage == Stage::Linked);
@@ -296,8 +302,8 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         horizon: Timestamp,
         guard: &Guard<'_>,
     ) -> Settled {
-        let mut settled = Settled::default();
-        settled.superseded = self.log.iter().filter(|write| write.supersedes).count();
+        let superseded = self.log.iter().filter(|write| write.supersedes).count();
+        let mut settled = Settled { superseded, pruned: 0 };
         for (version, record) in self.linked() {
             // SAFETY: the version was linked under the commit's pin, so it is alive.
             unsafe { version.as_ref() }.settle(commit);
@@ -316,8 +322,10 @@ impl<K: Key, V: Value> Write<K, V> {
 
     fn record(&self) -> Option<NonNull<Record<K, V>>> {
         match &self.home {
-            Home::Shared(record) | Home::Own(record) | Home::Placed(record) => Some(*record),
-            Home::Found { record, .. } => Some(*record),
+            Home::Shared(record)
+            | Home::Own(record)
+            | Home::Placed(record)
+            | Home::Found { record, .. } => Some(*record),
             Home::Nowhere => None,
         }
     }
@@ -458,9 +466,10 @@ impl<K: Key + Borrow<Q>, Q: Ord + ?Sized> Borrow<ByKey<Q>> for KeyRef<K> {
 fn is_inverted<K: Ord>(low: Bound<&K>, high: Bound<&K>) -> bool {
     match (low, high) {
         (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,
-        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
-            low > high
-        }
+        (
+            Bound::Included(low) | Bound::Excluded(low),
+            Bound::Included(high) | Bound::Excluded(high),
+        ) => low > high,
         _ => false,
     }
 }

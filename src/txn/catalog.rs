@@ -9,6 +9,7 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 
+use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::BucketId;
 use crate::mvcc::table::{AnyTable, Table, Tables};
@@ -116,7 +117,7 @@ impl Catalog {
     }
 
     /// All buckets that have a name, in the order of their names.
-    pub(crate) fn list(&self) -> Vec<BucketEntry> {
+    pub(crate) fn list(&self, guard: &Guard<'_>) -> Vec<BucketEntry> {
         let names = self.names.read();
         let entry = |(name, &id): (&Arc<str>, &BucketId)| {
             let table = self.tables.get(id);
@@ -124,7 +125,7 @@ impl Catalog {
                 name: Arc::clone(name),
                 key_type: table.key_type(),
                 value_type: table.value_type(),
-                records: table.records(),
+                records: table.records(guard),
             }
         };
         names.by_name.iter().map(entry).collect()

@@ -14,6 +14,7 @@
 //! This floor contains no unsafe code: what it promises about memory it promises through the
 //! types of the floors below.
 
+mod bounds;
 mod bucket;
 mod catalog;
 mod commit;
@@ -33,6 +34,7 @@ pub use options::{Isolation, TransactionOptions};
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 
+pub(crate) use bounds::{owned_bounds, prefix_bounds};
 pub(crate) use catalog::BucketEntry;
 pub(crate) use counters::Count;
 pub(crate) use drop_bucket::drop_bucket;

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::mvcc::range::Range;
 use crate::mvcc::workspace::Intent;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
+use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
 use crate::txn::transaction::Transaction;
 
@@ -30,23 +31,6 @@ macro_rules! integers {
     };
 }
 integers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
-
-/// Bounds that own their keys.
-pub(super) fn owned_bounds<K, Q>(bounds: &impl RangeBounds<Q>) -> (Bound<K>, Bound<K>)
-where
-    Q: Lookup<K> + ?Sized,
-{
-    (bounds.start_bound().map(Q::to_key), bounds.end_bound().map(Q::to_key))
-}
-
-/// The keys that begin with `prefix`.
-pub(super) fn prefix_bounds<K, Q>(prefix: &Q) -> (Bound<K>, Bound<K>)
-where
-    Q: Lookup<K> + Prefix<Owned: Into<K>> + ?Sized,
-{
-    let end = prefix.successor().map_or(Bound::Unbounded, |end| Bound::Excluded(end.into()));
-    (Bound::Included(prefix.to_key()), end)
-}
 
 /// Reading.
 impl Transaction<'_> {
@@ -124,7 +108,7 @@ impl Transaction<'_> {
         bucket: &Bucket<K, V>,
         (low, high): (Bound<K>, Bound<K>),
     ) -> Result<Range<'_, K, V>> {
-        Ok(self.workspace(bucket)?.range(&self.access(), low, high))
+        Ok(Range::over_workspace(&self.access(), self.workspace(bucket)?, low, high))
     }
 
     /// The entries in a range of keys, in order, from both ends. An empty or inverted range has
@@ -155,6 +139,7 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// As [`get`](Self::get).
+    #[expect(clippy::iter_not_returning_iterator, reason = "a dropped bucket has no iterator")]
     pub fn iter<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<Range<'_, K, V>> {
         self.open_range(bucket, (Bound::Unbounded, Bound::Unbounded))
     }
@@ -279,17 +264,13 @@ impl Transaction<'_> {
         change: impl FnOnce(Option<&V>) -> Option<V>,
     ) -> Result<Option<&V>> {
         let before = self.get::<K, V, K>(bucket, &key)?;
-        match change(before) {
-            Some(value) => {
-                let copy = key.clone();
-                self.insert(bucket, key, value)?;
-                self.get::<K, V, K>(bucket, &copy)
-            }
-            None => {
-                self.remove::<K, V, K>(bucket, &key)?;
-                Ok(None)
-            }
-        }
+        let Some(value) = change(before) else {
+            self.remove::<K, V, K>(bucket, &key)?;
+            return Ok(None);
+        };
+        let copy = key.clone();
+        self.insert(bucket, key, value)?;
+        self.get::<K, V, K>(bucket, &copy)
     }
 
     /// Changes a copy of the value of `key` in place, if it has one. Returns whether it has.

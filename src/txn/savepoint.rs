@@ -6,16 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::id::BucketId;
-use crate::txn::transaction::Transaction;
-
-/// The savepoints of a transaction, oldest first.
-pub(super) type Savepoints = Vec<Savepoint>;
-
-/// A moment in a transaction.
-pub(super) struct Savepoint {
-    name: String,
-    marks: Vec<(BucketId, usize)>,
-}
+use crate::txn::transaction::{Savepoint, Transaction};
 
 impl Transaction<'_> {
     fn marks(&self) -> Vec<(BucketId, usize)> {

@@ -17,9 +17,9 @@ use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
 use crate::ssi::{Entry, Tag};
 use crate::sync::Arc;
+use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
 use crate::txn::engine::Engine;
-use crate::txn::operations::{owned_bounds, prefix_bounds};
 
 /// The whole database as it was at one moment.
 ///
@@ -146,6 +146,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// As [`get`](Self::get).
+    #[expect(clippy::iter_not_returning_iterator, reason = "a dropped bucket has no iterator")]
     pub fn iter<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<Range<'_, K, V>> {
         self.open_range(bucket, (Bound::Unbounded, Bound::Unbounded))
     }

@@ -21,7 +21,6 @@ use crate::txn::bucket::Bucket;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
 use crate::txn::options::{Isolation, TransactionOptions};
-use crate::txn::savepoint::Savepoints;
 
 /// A read-write transaction over any number of buckets of one database.
 ///
@@ -40,10 +39,16 @@ pub struct Transaction<'db> {
     pub(super) participant: Participant<'db>,
     pub(super) workspaces: Workspaces<'db>,
     pub(super) log: ReadLog,
-    pub(super) savepoints: RefCell<Savepoints>,
+    pub(super) savepoints: RefCell<Vec<Savepoint>>,
     pub(super) isolation: Isolation,
     pub(super) label: Option<Arc<str>>,
     pub(super) seat: Seat<'db>,
+}
+
+/// A moment in a transaction: how far each workspace's log of writes had come.
+pub(super) struct Savepoint {
+    pub(super) name: String,
+    pub(super) marks: Vec<(BucketId, usize)>,
 }
 
 /// A transaction's registration, given back when it ends, however it ends.
@@ -100,8 +105,8 @@ impl<'db> Transaction<'db> {
         let label = options.label.clone();
         // Reading the wall clock costs as much as a small transaction, so only a transaction that
         // the user holds, or named, can be found in the statistics with its age.
-        let tag = (named || label.is_some())
-            .then(|| Tag { label: label.clone(), since: Instant::now() });
+        let tag =
+            (named || label.is_some()).then(|| Tag { label: label.clone(), since: Instant::now() });
         let registration = {
             let guard = participant.pin();
             match patience {
@@ -158,12 +163,11 @@ impl<'db> Transaction<'db> {
         if !std::ptr::eq(engine, Arc::as_ptr(bucket.engine())) {
             return Err(Error::ForeignBucket { bucket: bucket.name() });
         }
-        let workspace = match self.workspaces.find(bucket.id()) {
-            Some(workspace) => workspace,
-            None => {
-                let table = engine.catalog().table::<K, V>(bucket.id())?;
-                self.workspaces.add(Box::new(Workspace::new(table)))
-            }
+        let workspace = if let Some(workspace) = self.workspaces.find(bucket.id()) {
+            workspace
+        } else {
+            let table = engine.catalog().table::<K, V>(bucket.id())?;
+            self.workspaces.add(Box::new(Workspace::new(table)))
         };
         Ok(workspace.typed().expect("a handle has its bucket's types"))
     }
@@ -211,7 +215,10 @@ impl<'db> Workspaces<'db> {
             .map_while(|slot| slot.get().map(|workspace| &**workspace))
     }
 
-    pub(super) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut (dyn AnyWorkspace<'db> + 'db))) {
+    pub(super) fn for_each_mut(
+        &mut self,
+        mut visit: impl FnMut(&mut (dyn AnyWorkspace<'db> + 'db)),
+    ) {
         let mut chunk = Some(self);
         while let Some(Workspaces { slots, more }) = chunk {
             for workspace in slots.iter_mut().filter_map(OnceCell::get_mut) {
@@ -224,7 +231,8 @@ impl<'db> Workspaces<'db> {
     pub(super) fn of(&mut self, id: BucketId) -> &mut (dyn AnyWorkspace<'db> + 'db) {
         let mut chunk = self;
         loop {
-            let at = chunk.slots.iter().position(|slot| slot.get().is_some_and(|w| w.bucket() == id));
+            let at =
+                chunk.slots.iter().position(|slot| slot.get().is_some_and(|w| w.bucket() == id));
             match at {
                 Some(at) => {
                     let slot = chunk.slots.get_mut(at).and_then(OnceCell::get_mut);
