@@ -55,7 +55,7 @@ fn many_cursors_stand_in_one_transaction_and_none_sees_later_writes() {
     tx.remove(&numbers, "7").unwrap();
     for (key, _) in outer {
         assert_ne!(key, "55", "written after the cursor was made");
-        let inner = tx.range(&numbers, key.clone()..).unwrap();
+        let inner = tx.range::<_, _, String>(&numbers, key.clone()..).unwrap();
         pairs += inner.rev().filter(|(_, n)| **n != 55).count();
     }
     // Behind `0` come 1, 2, 3, 33, 4, 5, 6, 7, 8 and 9. The inner cursors begin at each of them
