@@ -272,8 +272,8 @@ fn buckets_are_made_listed_renamed_and_dropped() {
     assert!(matches!(db.rename_bucket("two", "uno"), Err(Error::BucketExists { .. })));
     assert!(matches!(db.rename_bucket("gone", "x"), Err(Error::BucketMissing { .. })));
 
-    assert!(db.drop_bucket("uno"));
-    assert!(!db.drop_bucket("uno"));
+    assert!(db.drop_bucket("uno").unwrap());
+    assert!(!db.drop_bucket("uno").unwrap());
     assert!(matches!(one.get(&1), Err(Error::BucketDropped { .. })));
     assert!(matches!(one.insert(2, String::new()), Err(Error::BucketDropped { .. })));
     let anew: Bucket<u64, String> = db.bucket("uno").unwrap();
@@ -289,7 +289,7 @@ fn a_bucket_dropped_under_a_transaction_fails_its_commit_and_nothing_else() {
     let (tx, snap) = (db.begin(), db.snapshot());
     tx.insert(&numbers, "n".into(), 2).unwrap();
     tx.insert(&other, 1, 1).unwrap();
-    assert!(db.drop_bucket("numbers"));
+    assert!(db.drop_bucket("numbers").unwrap());
     let outcome = tx.commit();
     if outcome.is_ok() {
         assert_eq!(other.get(&1).unwrap(), Some(1), "all");
