@@ -27,7 +27,7 @@
 //! Transactions come here through `begin`, `commit` and `finish`; see the module above.
 
 use super::footprint::{Footprint, Kind, Rules, Tag};
-use super::gate::{Gate, Patience, Pause, Ticket};
+use super::gate::{Gate, Patience, Ticket};
 use super::node::{Anchor, Successor, TxnNode};
 use super::owner::{Linked, Pending};
 use super::registry::{Entry, Registry};
@@ -35,7 +35,7 @@ use super::tally::Tally;
 use super::trim::{Floor, Oldest};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::sync::{Arc, AtomicPtr, Mutex, Ordering};
+use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 
@@ -206,9 +206,8 @@ impl<F: Footprint> CommitLog<F> {
         guard: &Guard<'_>,
     ) -> Registration<F> {
         let ticket = self.gate.close(patience);
-        let mut pause = Pause::new();
         self.registry.drain(|| {
-            pause.pause();
+            yield_now();
             self.gate.holder() != Some(ticket)
         });
         let mut registration = self.begin(Kind::Tracked, tag, guard);
