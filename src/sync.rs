@@ -12,16 +12,20 @@
 //!    same atomic, so under loom such a load must bypass the model.
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-    compiler_fence, fence,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
-pub(crate) use std::sync::{Arc, OnceLock, Weak};
+pub(crate) use std::sync::{Arc, OnceLock};
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, available_parallelism, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+
+    /// The thread that runs this.
+    pub(crate) fn current_id() -> std::thread::ThreadId {
+        std::thread::current().id()
+    }
 }
 
 /// A cell whose content is reached by raw pointer inside a closure.

@@ -1,15 +1,61 @@
-//! The index: an ordered map from keys to entries that readers share.
+//! The index: an ordered map from keys to entries, as a skiplist of fat segments.
 //!
-//! 1. An entry stays readable while a guard lives that was made before the entry was removed.
+//! ```text
+//! express levels   head ───────────────► S2 ──────────► ...      hints beside every link
+//! level 0          head ──► S1 ────────► S2 ──► S3 ───► ...      authoritative, by low key
+//! segment          low | lock | content* ─► separators | leaf, leaf, ...     up to 128
+//! leaf             hints | entries, a sorted run and a short tail            up to 64
+//! ```
 //!
+//! Readers take no lock and wait for nobody. Writers lock the one segment they change; towers
+//! change under one structural mutex, once per some thousand keys. What readers may hold is
+//! replaced and retired, never changed in place, but for places that nobody has seen yet.
+//!
+//! 1. Low keys strictly ascend along level 0.
+//! 2. Separators strictly ascend inside a content and lie between the segment's fences.
+//! 3. Every key of a leaf lies between the leaf's fences.
+//! 4. Filled places of a leaf never change; places beyond its count are not read.
+//! 5. The run of a leaf is sorted by hint and key.
+//! 6. At most one living entry has a given key.
+//! 7. The `skip` of a leaf or content is at most what its fences share. Fences may move together
+//!    under an old skip, never apart.
+//! 8. A hint at level 0 is at most the hint of the next segment's low key.
+//! 9. Express links lead to segments that are not retired.
+//! 10. What is retired cannot be reached from the head.
+//! 11. No code of the user (`Ord`, `Clone`, `Drop`) runs between the first and the last store of
+//!     a change of structure; locks are released when it panics.
+//! 12. An inconsistent `Ord` gives wrong answers, but every loop ends and every index is in
+//!     bounds: searches are clamped, and walks go along links in one direction.
+//!
+//! Lock order: segments from left to right, then the structural mutex.
 //! `mvcc` uses it.
 
+mod block;
+mod check;
+mod content;
+mod cursor;
+mod express;
+mod hint;
+mod insert;
+mod leaf;
+mod prefetch;
+mod run;
+mod search;
+mod segment;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cursor::Cursor;
+pub(crate) use sweep::Sweep;
+
 use crate::epoch::Guard;
-use crate::sync::RwLock;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use content::{Content, Seed};
+use leaf::Leaf;
+use segment::Segment;
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 use std::ptr::NonNull;
 
 /// What the index holds: something with a key that never changes.
@@ -20,6 +66,47 @@ pub(crate) trait Entry: Send + Sync + 'static {
     fn key(&self) -> &Self::Key;
     /// Whether the entry is being removed. Once true it stays true, and readers pass over it.
     fn is_dead(&self) -> bool;
+}
+
+/// The links of a segment, one for each level.
+pub(crate) trait Tower<L>: Send + Sync {
+    /// A tower of links made one by one.
+    fn make(make: impl FnMut() -> L) -> Self;
+    /// The links, level 0 first.
+    fn levels(&self) -> &[L];
+}
+
+impl<L: Send + Sync, const N: usize> Tower<L> for [L; N] {
+    fn make(mut make: impl FnMut() -> L) -> Self {
+        std::array::from_fn(|_| make())
+    }
+
+    #[inline]
+    fn levels(&self) -> &[L] {
+        self
+    }
+}
+
+/// How wide leaves and segments are; tests use tiny ones.
+pub(crate) trait Shape: Send + Sync + 'static {
+    /// Entries in a leaf, two to 64.
+    const LEAF: usize;
+    /// Spare places in a leaf when it is built.
+    const TAIL: usize;
+    /// Leaves in a segment, at least two.
+    const SEGMENT: usize;
+    /// The tower, at least one level high.
+    type Tower<L: Send + Sync>: Tower<L>;
+}
+
+/// The shape for use.
+pub(crate) enum Wide {}
+
+impl Shape for Wide {
+    const LEAF: usize = 64;
+    const TAIL: usize = 8;
+    const SEGMENT: usize = 128;
+    type Tower<L: Send + Sync> = [L; 20];
 }
 
 /// An insertion found its key taken.
@@ -36,175 +123,64 @@ impl<E> fmt::Debug for Occupied<'_, E> {
     }
 }
 
-/// What a sweep did.
-#[derive(Debug)]
-pub(crate) struct Sweep<K> {
-    /// Entries looked at.
-    pub(crate) visited: usize,
-    /// Entries removed.
-    pub(crate) removed: usize,
-    /// Where to go on, unless the end was reached.
-    pub(crate) resume: Option<K>,
-}
-
 /// An ordered map from `E::Key` to `E`.
-pub(crate) struct SkipList<E: Entry> {
-    map: RwLock<BTreeMap<E::Key, NonNull<E>>>,
+///
+/// All guards passed to one list must come from one collector.
+pub(crate) struct SkipList<E: Entry, S: Shape = Wide> {
+    head: Box<Segment<E, S>>,
+    /// The highest level with a link.
+    top: AtomicUsize,
+    /// Guards the express links, `top`, and the death of segments.
+    structural: Mutex<()>,
+    /// Segments ever made after the head.
+    births: AtomicU64,
 }
 
-// SAFETY: entries are `Send + Sync`, and the map is behind a lock.
-unsafe impl<E: Entry> Send for SkipList<E> {}
-// SAFETY: as for `Send`.
-unsafe impl<E: Entry> Sync for SkipList<E> {}
-
-impl<E: Entry> SkipList<E> {
+impl<E: Entry, S: Shape> SkipList<E, S> {
     pub(crate) fn new() -> Self {
-        Self { map: RwLock::new(BTreeMap::new()) }
+        const { assert!(S::LEAF >= 2 && S::LEAF <= run::LEAF_MAX && S::SEGMENT >= 2) };
+        let leaf = Leaf::<E>::build(&[], S::TAIL.clamp(1, S::LEAF), 0);
+        let seed = || Seed { leaf: leaf.as_raw(), separator: std::ptr::null_mut(), hint: Some(0) };
+        let content = Content::build(1, 0, |_| seed());
+        Self {
+            head: Box::new(Segment::new(None, content, 0)),
+            top: AtomicUsize::new(0),
+            structural: Mutex::new(()),
+            births: AtomicU64::new(0),
+        }
     }
 
-    /// Entries in the index, dead ones that wait for a sweep among them.
-    pub(crate) fn len(&self) -> usize {
-        self.map.read().len()
+    /// Entries in the index, dead ones that wait for a sweep among them. Visits every segment.
+    pub(crate) fn len(&self, guard: &Guard<'_>) -> usize {
+        self.segments(guard).map(Segment::entries).sum()
     }
 
     /// The living entry of `key`.
-    pub(crate) fn get<'g, Q>(&self, key: &Q, _guard: &'g Guard<'_>) -> Option<&'g E>
+    #[inline]
+    pub(crate) fn get<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<&'g E>
     where
         E::Key: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let found = self.map.read().get(key).copied()?;
-        // SAFETY: removal retires entries through the epoch, and the guard is older than that.
-        Some(unsafe { found.as_ref() }).filter(|entry: &&E| !entry.is_dead())
+        self.lookup(key, guard)
     }
 
-    /// Adds an entry, unless a living one has its key.
-    pub(crate) fn insert<'g>(
-        &self,
-        entry: Box<E>,
-        guard: &'g Guard<'_>,
-    ) -> Result<&'g E, Occupied<'g, E>> {
-        let mut map = self.map.write();
-        if let Some(&old) = map.get(entry.key()) {
-            // SAFETY: as in `get`.
-            let found: &'g E = unsafe { old.as_ref() };
-            if !found.is_dead() {
-                return Err(Occupied { entry, found });
-            }
-        }
-        let key = entry.key().clone();
-        let new = NonNull::from(Box::leak(entry));
-        if let Some(old) = map.insert(key, new) {
-            // SAFETY: just unlinked, and it came from a box in this function.
-            unsafe { guard.retire_box(old.as_ptr()) }
-        }
-        // SAFETY: as in `get`.
-        Ok(unsafe { new.as_ref() })
-    }
-
-    /// The living entries between two bounds, as they were when it was called or later.
-    pub(crate) fn range<'g, Q>(
-        &'g self,
-        bounds: (Bound<&Q>, Bound<&Q>),
-        _guard: &'g Guard<'_>,
-    ) -> Cursor<'g, E>
-    where
-        E::Key: Borrow<Q>,
-        Q: Ord + ?Sized,
-    {
-        let empty = match bounds {
-            (Bound::Included(low), Bound::Included(high)) => low > high,
-            (
-                Bound::Included(low) | Bound::Excluded(low),
-                Bound::Included(high) | Bound::Excluded(high),
-            ) => low >= high,
-            _ => false,
-        };
-        if empty {
-            return Cursor { entries: Vec::new().into_iter() };
-        }
-        // SAFETY: as in `get`.
-        let found =
-            self.map.read().range(bounds).map(|(_, entry)| unsafe { entry.as_ref() }).collect();
-        Cursor { entries: Vec::into_iter(found) }
-    }
-
-    /// Calls `kill` on up to `budget` entries from `resume` on. A true answer means that the
-    /// caller has made the entry dead; it is then removed and retired.
-    pub(crate) fn sweep(
-        &self,
-        resume: Option<E::Key>,
-        budget: usize,
-        mut kill: impl FnMut(&E) -> bool,
-        guard: &Guard<'_>,
-    ) -> Sweep<E::Key> {
-        let start = resume.map_or(Bound::Unbounded, Bound::Included);
-        let mut sweep = Sweep { visited: 0, removed: 0, resume: None };
-        for entry in self.range::<E::Key>((start.as_ref(), Bound::Unbounded), guard) {
-            if sweep.visited == budget {
-                sweep.resume = Some(entry.key().clone());
-                break;
-            }
-            sweep.visited += 1;
-            if kill(entry) {
-                let mut map = self.map.write();
-                let is_it =
-                    map.get(entry.key()).is_some_and(|at| at.as_ptr().cast_const() == entry);
-                if is_it && let Some(old) = map.remove(entry.key()) {
-                    sweep.removed += 1;
-                    // SAFETY: just unlinked, and it came from a box in `insert`.
-                    unsafe { guard.retire_box(old.as_ptr()) }
-                }
-            }
-        }
-        sweep
-    }
-
-    /// Panics with what is wrong if the structure breaks one of its invariants.
-    pub(crate) fn check(&self) {
-        for (key, entry) in self.map.read().iter() {
-            // SAFETY: as in `get`; removal needs the lock that is held here.
-            assert!(unsafe { entry.as_ref() }.key() == key, "entry under another key");
-        }
+    /// The segments from left to right.
+    fn segments<'g>(&'g self, guard: &'g Guard<'_>) -> impl Iterator<Item = &'g Segment<E, S>> {
+        std::iter::successors(Some(&*self.head), |segment| segment.link(0).next(guard))
     }
 }
 
-impl<E: Entry> Drop for SkipList<E> {
+impl<E: Entry, S: Shape> Drop for SkipList<E, S> {
+    /// Frees everything at once: nobody can be inside.
     fn drop(&mut self) {
-        for entry in std::mem::take(&mut *self.map.write()).into_values() {
-            // SAFETY: it came from a box in `insert`, and nobody else can reach the index.
-            drop(unsafe { Box::from_raw(entry.as_ptr()) });
-        }
+        // SAFETY: the list is borrowed mutably and goes away, so nobody uses it any more.
+        unsafe { self.head.free_chain() }
     }
 }
 
-impl<E: Entry> fmt::Debug for SkipList<E> {
+impl<E: Entry, S: Shape> fmt::Debug for SkipList<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SkipList").field("len", &self.len()).finish()
-    }
-}
-
-/// Entries of a range, from both ends.
-pub(crate) struct Cursor<'g, E> {
-    entries: std::vec::IntoIter<&'g E>,
-}
-
-impl<E> fmt::Debug for Cursor<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cursor").finish_non_exhaustive()
-    }
-}
-
-impl<'g, E: Entry> Iterator for Cursor<'g, E> {
-    type Item = &'g E;
-
-    fn next(&mut self) -> Option<&'g E> {
-        self.entries.find(|entry| !entry.is_dead())
-    }
-}
-
-impl<E: Entry> DoubleEndedIterator for Cursor<'_, E> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.rfind(|entry| !entry.is_dead())
+        f.debug_struct("SkipList").finish_non_exhaustive()
     }
 }

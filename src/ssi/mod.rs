@@ -52,6 +52,7 @@ mod graph;
 mod node;
 #[expect(unsafe_code, reason = "a handle follows the raw pointer to the node that it owns")]
 mod owner;
+mod peers;
 mod registry;
 mod status;
 mod tally;

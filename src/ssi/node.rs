@@ -74,7 +74,7 @@ pub(super) struct TxnNode<F> {
     label: Option<Arc<str>>,
     place: UnsafeCell<Place>,
     /// Empty in the log's first node only, which stands for the empty database.
-    footprint: Option<F>,
+    pub(super) footprint: Option<F>,
 }
 
 // SAFETY: all fields but `place` are `Sync` if `F` is; `place` is written by the owner alone

@@ -51,6 +51,16 @@ impl<'g, F: Footprint> Pending<'g, F> {
         self.node().footprint()
     }
 
+    /// The footprint, while the node is not linked and nobody else looks at it.
+    pub(crate) fn footprint_mut(&mut self) -> &mut F {
+        // SAFETY: the handle is the only one that knows the node (1); others hold the address of
+        // its status at most, which is a field of its own.
+        let footprint = unsafe { &raw mut (*self.node.as_ptr()).footprint };
+        // SAFETY: as above, and `&mut self` says that nobody else looks through the handle.
+        let footprint = unsafe { &mut *footprint };
+        footprint.as_mut().expect("only the first node has no footprint")
+    }
+
     /// Tells everyone who meets a version of this transaction to look past it.
     pub(crate) fn abort(&self) {
         self.node().status().set(State::Aborted);

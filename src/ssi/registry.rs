@@ -119,6 +119,13 @@ pub(crate) struct Entry {
     tagged: bool,
 }
 
+impl Entry {
+    /// The snapshot that the slot stands for, once it was raised to it.
+    pub(crate) fn snapshot(&self) -> Timestamp {
+        self.word.time()
+    }
+}
+
 /// How far back the running transactions look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizons {

@@ -1,0 +1,218 @@
+//! What the engine adds to its index, and how it behaves under two threads.
+//!
+//! 1. Reads of a bucket through a snapshot beside crossbeam's skiplist: get, and a scan of 100.
+//! 2. A serializable transaction of two reads and two writes beside the same four operations on
+//!    the bare index.
+//! 3. The same transaction on one thread and on two.
+//! 4. A writer alone and beside a scan of everything, in Palisade and under one lock.
+//! 5. How long one commit takes.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_skiplist::SkipMap;
+use palisade::{Bucket, Database};
+use parking_lot::RwLock;
+use peers::lab::{Random, median, mix, nanoseconds, quick, rate, ratio, sized};
+
+struct Store {
+    db: Database,
+    bucket: Bucket<u64, u64>,
+    entries: u64,
+}
+
+impl Store {
+    fn open(entries: u64) -> palisade::Result<Self> {
+        let db = Database::in_memory();
+        let bucket: Bucket<u64, u64> = db.bucket("numbers")?;
+        for start in (0..entries).step_by(1_000) {
+            db.write(|tx| {
+                for number in start..start + 1_000 {
+                    tx.insert(&bucket, mix(number), number)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self { db, bucket, entries })
+    }
+
+    fn key(&self, random: &mut Random) -> u64 {
+        mix(random.below(self.entries))
+    }
+
+    /// Two reads and two writes of four keys.
+    fn transact(&self, random: &mut Random) {
+        let keys: [u64; 4] = std::array::from_fn(|_| self.key(random));
+        let [first, second, third, fourth] = keys;
+        let done = self.db.write(|tx| {
+            let one = tx.get(&self.bucket, &first)?.copied().unwrap_or(0);
+            let two = tx.get(&self.bucket, &second)?.copied().unwrap_or(0);
+            tx.insert(&self.bucket, third, one)?;
+            tx.insert(&self.bucket, fourth, two)?;
+            Ok(())
+        });
+        done.expect("conflicts are retried and nothing else fails");
+    }
+}
+
+/// Reads through a snapshot beside crossbeam's skiplist.
+fn reads(store: &Store, rounds: u64) -> palisade::Result<()> {
+    let peer: SkipMap<u64, u64> = SkipMap::new();
+    (0..store.entries).for_each(|number| drop(peer.insert(mix(number), number)));
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for round in 0..rounds {
+        let [ours, theirs, our_scan, their_scan] = &mut times;
+        let snapshot = store.db.snapshot();
+        let mut random = Random::new(round);
+        ours.push(nanoseconds(20_000, |_| {
+            let found = snapshot.get(&store.bucket, &store.key(&mut random));
+            black_box(found.expect("the bucket exists"));
+        }));
+        let mut random = Random::new(round);
+        theirs.push(nanoseconds(20_000, |_| {
+            black_box(peer.get(&store.key(&mut random)).map(|entry| *entry.value()));
+        }));
+        let mut random = Random::new(round);
+        our_scan.push(nanoseconds(400, |_| {
+            let range = snapshot.range(&store.bucket, store.key(&mut random)..);
+            black_box(range.expect("it exists").take(100).map(|(_, value)| value).sum::<u64>());
+        }));
+        let mut random = Random::new(round);
+        their_scan.push(nanoseconds(400, |_| {
+            let range = peer.range(store.key(&mut random)..).take(100);
+            black_box(range.map(|entry| *entry.value()).sum::<u64>());
+        }));
+    }
+    let [ours, theirs, our_scan, their_scan] = &times;
+    println!("1. ns                   palisade  crossbeam  faster by");
+    for (what, ours, theirs) in [("get", ours, theirs), ("scan of 100", our_scan, their_scan)] {
+        let (mine, other, times) = (median(ours), median(theirs), ratio(theirs, ours));
+        println!("   {what:<20} {mine:>8.0} {other:>10.0} {times:>10.2}");
+    }
+    Ok(())
+}
+
+/// One thread and two.
+fn scaling(store: &Store, rounds: u64, span: Duration) {
+    let mut rates: [Vec<f64>; 2] = Default::default();
+    for round in 0..rounds {
+        for (threads, rates) in [1, 2].into_iter().zip(&mut rates) {
+            rates.push(rate(threads, span, |thread, stop| {
+                let mut random = Random::new(round << 8 | thread);
+                let mut done = 0;
+                // Relaxed: see `rate`.
+                while !stop.load(Ordering::Relaxed) {
+                    (0..64).for_each(|_| store.transact(&mut random));
+                    done += 64;
+                }
+                done
+            }));
+        }
+    }
+    let [one, two] = &rates;
+    let (slow, fast) = (median(one) / 1e3, median(two) / 1e3);
+    println!("3. thousand transactions a second, threads 1 and 2, two to one");
+    println!("   {:<20} {slow:>8.0} {fast:>10.0} {:>10.2}", "2 reads, 2 writes", ratio(two, one));
+}
+
+/// Rates of a writer alone and beside a thread that scans everything without end.
+fn beside_scan(
+    span: Duration,
+    write: impl Fn(&mut Random) + Sync,
+    read_all: impl Fn() + Sync,
+) -> [f64; 2] {
+    let work = |thread: u64, stop: &AtomicBool| {
+        let mut random = Random::new(thread);
+        let mut done = 0;
+        // Relaxed: see `rate`.
+        while !stop.load(Ordering::Relaxed) {
+            write(&mut random);
+            done += 1;
+        }
+        done
+    };
+    let alone = rate(1, span, work);
+    let over = AtomicBool::new(false);
+    let beside = thread::scope(|scope| {
+        scope.spawn(|| {
+            // Relaxed: the flag only ends the loop soon.
+            while !over.load(Ordering::Relaxed) {
+                read_all();
+            }
+        });
+        let beside = rate(1, span, work);
+        over.store(true, Ordering::Relaxed);
+        beside
+    });
+    [alone, beside]
+}
+
+fn writer_slowdown(store: &Store, rounds: u64, span: Duration) {
+    let lock: RwLock<BTreeMap<u64, u64>> =
+        RwLock::new((0..store.entries).map(|number| (mix(number), number)).collect());
+    let mut rates: [[Vec<f64>; 2]; 2] = Default::default();
+    for _ in 0..rounds {
+        let ours = beside_scan(
+            span,
+            |random| {
+                let done = store.bucket.insert(store.key(random), 1);
+                done.expect("conflicts are retried and nothing else fails");
+            },
+            || {
+                let snapshot = store.db.snapshot();
+                let all = snapshot.iter(&store.bucket).expect("the bucket exists");
+                black_box(all.map(|(_, value)| value).fold(0_u64, |sum, n| sum.wrapping_add(*n)));
+            },
+        );
+        let locked = beside_scan(
+            span,
+            |random| drop(lock.write().insert(store.key(random), 1)),
+            || {
+                black_box(lock.read().values().fold(0_u64, |sum, n| sum.wrapping_add(*n)));
+            },
+        );
+        for (rates, [alone, beside]) in rates.iter_mut().zip([ours, locked]) {
+            rates[0].push(alone);
+            rates[1].push(beside);
+        }
+    }
+    println!("4. thousand writes a second, alone and beside a scan of everything, slower by");
+    for (name, [alone, beside]) in ["palisade", "RwLock<BTreeMap>"].iter().zip(&rates) {
+        let (before, after) = (median(alone) / 1e3, median(beside) / 1e3);
+        println!("   {name:<20} {before:>8.0} {after:>10.1} {:>10.2}", ratio(alone, beside));
+    }
+}
+
+fn commit_latency(store: &Store) {
+    let mut random = Random::new(1);
+    let mut times: Vec<Duration> = (0..sized(500_000, 20_000))
+        .map(|_| {
+            let key = store.key(&mut random);
+            let started = Instant::now();
+            store.bucket.insert(key, 1).expect("nothing conflicts");
+            started.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let at = |part: usize| times[(times.len() - 1) * part / 1000].as_nanos();
+    println!(
+        "5. one write and its commit, ns: median {}, 99 % {}, 99.9 % {}",
+        at(500),
+        at(990),
+        at(999)
+    );
+}
+
+fn main() -> palisade::Result<()> {
+    let (rounds, span) = if quick() { (3, 50) } else { (31, 200) };
+    let store = Store::open(sized(1_000_000, 100_000))?;
+    let span = Duration::from_millis(span);
+    reads(&store, rounds)?;
+    scaling(&store, rounds.min(15), span);
+    writer_slowdown(&store, rounds.min(9), span);
+    commit_latency(&store);
+    Ok(())
+}

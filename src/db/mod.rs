@@ -1,0 +1,251 @@
+//! The database: opening, buckets, transactions, maintenance, statistics.
+//!
+//! 1. A database lives while a handle, a bucket's handle or a snapshot of it does.
+//! 2. It starts no thread that it was not asked for; the one it was asked for ends with the last
+//!    handle.
+
+mod background;
+mod options;
+mod stats;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::mvcc::{Key, Value};
+use crate::sync::Arc;
+use crate::txn::{Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run};
+
+use background::Background;
+pub use options::Options;
+pub use stats::{Aborts, BucketInfo, OldestSnapshot, Stats, Vacuumed};
+
+/// A handle of a database: ordered, typed buckets, and transactions over any of them.
+///
+/// A handle is cheap to clone and may be shared between threads; all clones are one database.
+///
+/// ```
+/// use palisade::Database;
+///
+/// # fn main() -> palisade::Result<()> {
+/// let db = Database::in_memory();
+/// let accounts = db.bucket::<String, u64>("accounts")?;
+/// accounts.insert("ada".into(), 100)?;
+/// accounts.insert("bob".into(), 20)?;
+///
+/// // Both changes or neither; run again by itself if another thread interferes.
+/// db.write(|tx| {
+///     tx.modify(&accounts, "ada", |balance| *balance -= 30)?;
+///     tx.modify(&accounts, "bob", |balance| *balance += 30)?;
+///     Ok(())
+/// })?;
+///
+/// let snapshot = db.snapshot();
+/// assert_eq!(snapshot.get(&accounts, "ada")?, Some(&70));
+/// assert_eq!(snapshot.iter(&accounts)?.map(|(_, balance)| balance).sum::<u64>(), 120);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    /// Dropped with the last handle, which ends its thread.
+    _background: Option<Background>,
+}
+
+impl Database {
+    /// A database that lives in memory, with the default options.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Options::new().in_memory()
+    }
+
+    fn with(engine: Arc<Engine>, background: Option<Background>) -> Self {
+        Self { shared: Arc::new(Shared { engine, _background: background }) }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    // Buckets.
+
+    /// The bucket of this name, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TypeMismatch`] if it holds other types; [`Error::TooManyBuckets`].
+    pub fn bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
+        let id = self.engine().catalog().open::<K, V>(name)?;
+        Ok(Bucket::new(Arc::clone(self.engine()), id))
+    }
+
+    /// All buckets, in the order of their names.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<BucketInfo> {
+        let guard = self.engine().collector().pin();
+        self.engine().catalog().list(&guard).into_iter().map(BucketInfo::from).collect()
+    }
+
+    /// Drops the bucket of this name with all that is in it. Returns whether there was one.
+    ///
+    /// Takes effect at once: handles of it give [`Error::BucketDropped`], and so does the commit
+    /// of a transaction that wrote to it. What transactions and snapshots hold by reference stays
+    /// readable; the memory is freed by the vacuum once they have ended.
+    ///
+    /// # Errors
+    ///
+    /// None yet; a database with a log may fail to write it.
+    #[expect(clippy::unnecessary_wraps, reason = "a database with a log may fail to write it")]
+    pub fn drop_bucket(&self, name: &str) -> Result<bool> {
+        let dropped = drop_bucket(self.engine(), name);
+        if dropped {
+            tracing::debug!(bucket = name, "bucket dropped");
+        }
+        Ok(dropped)
+    }
+
+    /// Gives a bucket another name. Handles stay good.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BucketMissing`] if there is no bucket `from`, [`Error::BucketExists`] if there is
+    /// another one named `to`.
+    pub fn rename_bucket(&self, from: &str, to: &str) -> Result<()> {
+        self.engine().catalog().rename(from, to)
+    }
+
+    // Transactions.
+
+    /// Runs `body` in a transaction and commits it, again and again until it commits.
+    ///
+    /// After a conflict the transaction is rolled back and `body` runs again from a newer
+    /// snapshot: at first at once, then after a short random wait, and from the fourth attempt on
+    /// while other commits wait for it, so that it gets through. `body` should do nothing outside
+    /// the transaction that must not happen twice. If it returns an error or panics, the
+    /// transaction is rolled back and that is the outcome.
+    ///
+    /// `body` may take its time, use other threads, take snapshots and run other transactions.
+    /// See [`try_write`](Self::try_write) for an error type of your own.
+    ///
+    /// # Errors
+    ///
+    /// What `body` returns, and what [`Transaction::commit`] returns but conflicts.
+    pub fn write<T>(&self, body: impl FnMut(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        run(self.engine(), &TransactionOptions::new(), body)
+    }
+
+    /// Like [`write`](Self::write), with an error type of the caller's.
+    ///
+    /// ```
+    /// use palisade::{Database, Error};
+    ///
+    /// #[derive(Debug)]
+    /// enum Refused {
+    ///     Overdrawn,
+    ///     Store(Error),
+    /// }
+    ///
+    /// impl From<Error> for Refused {
+    ///     fn from(error: Error) -> Self {
+    ///         Self::Store(error)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> palisade::Result<()> {
+    /// let db = Database::in_memory();
+    /// let accounts = db.bucket::<u32, u64>("accounts")?;
+    /// accounts.insert(1, 10)?;
+    /// let outcome = db.try_write(|tx| {
+    ///     let balance = tx.get(&accounts, &1)?.copied().unwrap_or(0);
+    ///     let rest = balance.checked_sub(25).ok_or(Refused::Overdrawn)?;
+    ///     tx.insert(&accounts, 1, rest)?;
+    ///     Ok(())
+    /// });
+    /// assert!(matches!(outcome, Err(Refused::Overdrawn)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `body` returns, and what [`Transaction::commit`] returns but conflicts.
+    pub fn try_write<T, E: From<Error>>(
+        &self,
+        body: impl FnMut(&Transaction<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        run(self.engine(), &TransactionOptions::new(), body)
+    }
+
+    /// Like [`try_write`](Self::try_write), with options.
+    ///
+    /// # Errors
+    ///
+    /// What `body` returns, what [`Transaction::commit`] returns but conflicts, and the last
+    /// conflict when [`TransactionOptions::attempts_max`] is used up.
+    pub fn write_with<T, E: From<Error>>(
+        &self,
+        options: &TransactionOptions,
+        body: impl FnMut(&Transaction<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        run(self.engine(), options, body)
+    }
+
+    /// Calls `body` with a snapshot of now.
+    pub fn read<T>(&self, body: impl FnOnce(&Snapshot) -> T) -> T {
+        body(&Snapshot::take(self.engine(), false))
+    }
+
+    /// A snapshot of now, to keep, clone and share.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self.engine(), true)
+    }
+
+    /// Begins a transaction, to be committed by hand.
+    pub fn begin(&self) -> Transaction<'_> {
+        self.begin_with(&TransactionOptions::new())
+    }
+
+    /// Begins a transaction with options, to be committed by hand.
+    pub fn begin_with(&self, options: &TransactionOptions) -> Transaction<'_> {
+        Transaction::begin(self.engine(), options, true)
+    }
+
+    // Maintenance.
+
+    /// Removes what nobody can read any more: old versions, deleted keys, dropped buckets. Looks at
+    /// `budget` records at most and goes on where the last call ended; `usize::MAX` for all.
+    ///
+    /// Writers remove old versions of what they write by themselves; this is for deleted keys, and
+    /// for versions that a long snapshot kept back. Readers and writers go on meanwhile.
+    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
+    pub fn vacuum(&self, budget: usize) -> Vacuumed {
+        Vacuumed::from(self.engine().vacuum(budget))
+    }
+
+    /// Checks the structure of every index; panics with what is wrong. For tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let guard = self.engine().collector().pin();
+        for table in self.engine().catalog().tables().iter() {
+            table.check(&guard);
+        }
+    }
+
+    /// What happened so far, and what is in memory now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.engine())
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("engine", self.engine()).finish()
+    }
+}

@@ -1,0 +1,157 @@
+//! What a database tells about itself.
+
+use std::time::Duration;
+
+use crate::id::Timestamp;
+use crate::mvcc::table::Swept;
+use crate::sync::Arc;
+use crate::txn::{BucketEntry, Count, Engine};
+
+/// A bucket in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketInfo {
+    /// The name.
+    pub name: Arc<str>,
+    /// The type of the keys, as the compiler names it.
+    pub key_type: &'static str,
+    /// The type of the values, as the compiler names it.
+    pub value_type: &'static str,
+    /// Keys in the index, those included that were deleted and not yet vacuumed.
+    pub records: usize,
+}
+
+impl From<BucketEntry> for BucketInfo {
+    fn from(entry: BucketEntry) -> Self {
+        let BucketEntry { name, key_type, value_type, records } = entry;
+        Self { name, key_type, value_type, records }
+    }
+}
+
+/// What a vacuum did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vacuumed {
+    /// Records looked at.
+    pub visited: usize,
+    /// Old versions removed.
+    pub versions: usize,
+    /// Keys removed from the index.
+    pub keys: usize,
+}
+
+impl From<Swept> for Vacuumed {
+    fn from(swept: Swept) -> Self {
+        Self { visited: swept.visited, versions: swept.versions, keys: swept.records }
+    }
+}
+
+/// Refused commits by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Aborts {
+    /// Another transaction wrote or locked the same key first.
+    pub write_conflicts: u64,
+    /// A cycle of conflicts would have closed.
+    pub cycles: u64,
+    /// A read-only transaction may have seen another order.
+    pub read_only_pivots: u64,
+    /// The transaction outlived the record of concurrent commits.
+    pub windows_lost: u64,
+    /// The search for a cycle took too long.
+    pub search_budgets: u64,
+}
+
+impl Aborts {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.write_conflicts
+            + self.cycles
+            + self.read_only_pivots
+            + self.windows_lost
+            + self.search_budgets
+    }
+}
+
+/// The running transaction or snapshot that sees furthest back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldestSnapshot {
+    /// Its moment.
+    pub timestamp: Timestamp,
+    /// How long it has been running; known for snapshots, transactions begun by hand, and
+    /// labelled ones.
+    pub age: Option<Duration>,
+    /// Its label.
+    pub label: Option<Arc<str>>,
+}
+
+/// Counts since the database was opened, and what is in memory now.
+///
+/// Counts are gathered from several places while others go on; they are exact when nothing runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Transactions committed, those that only read included. Snapshots do not count.
+    pub commits: u64,
+    /// Commits that were refused.
+    pub aborts: Aborts,
+    /// Transactions that ended without a commit: rolled back, or refused.
+    pub rollbacks: u64,
+    /// Times a closure was run again.
+    pub retries: u64,
+    /// Commits that had a read overwritten and were let through, since no cycle resulted.
+    pub rescued: u64,
+    /// The newest commit.
+    pub now: Timestamp,
+    /// Keys in the indexes, those included that were deleted and not yet vacuumed.
+    pub records: usize,
+    /// Versions superseded and still in memory, those excluded that the collector holds.
+    pub retained_versions: u64,
+    /// Committed transactions that the log remembers for running ones.
+    pub log_transactions: u64,
+    /// The memory they take, in bytes.
+    pub log_bytes: u64,
+    /// Objects that were removed and wait for readers to let go of them.
+    pub garbage_objects: usize,
+    /// Transactions and snapshots that are open.
+    pub running: usize,
+    /// The one that sees furthest back.
+    pub oldest_snapshot: Option<OldestSnapshot>,
+}
+
+impl Stats {
+    pub(super) fn of(engine: &Engine) -> Self {
+        let guard = engine.collector().pin();
+        let counters = engine.counters();
+        let (log_transactions, log_bytes) = engine.log().retained(&guard);
+        let oldest = engine.log().registry().oldest();
+        let made = counters.get(Count::VersionsMade);
+        Self {
+            commits: counters.get(Count::Commits),
+            aborts: Aborts {
+                write_conflicts: counters.get(Count::WriteConflicts),
+                cycles: counters.get(Count::Cycles),
+                read_only_pivots: counters.get(Count::ReadOnlyPivots),
+                windows_lost: counters.get(Count::WindowsLost),
+                search_budgets: counters.get(Count::SearchBudgets),
+            },
+            rollbacks: counters.get(Count::Rollbacks),
+            retries: counters.get(Count::Retries),
+            rescued: engine.log().tally().counts().rescued,
+            now: engine.log().now(&guard),
+            records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),
+            retained_versions: made.saturating_sub(counters.get(Count::VersionsPruned)),
+            log_transactions,
+            log_bytes,
+            garbage_objects: engine.collector().stats().garbage_objects,
+            running: engine.log().registry().running(),
+            oldest_snapshot: oldest.map(|oldest| OldestSnapshot {
+                timestamp: oldest.timestamp,
+                age: oldest.since.map(|since| since.elapsed()),
+                label: oldest.label,
+            }),
+        }
+    }
+}

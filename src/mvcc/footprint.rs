@@ -1,0 +1,190 @@
+//! What one transaction read and wrote, frozen for the conflict graph.
+//!
+//! ```text
+//! reads      addresses of the records it read from            sorted
+//! intervals  ranges it scanned, keys it found absent          per bucket
+//! locks      addresses of records it read in order to write   sorted
+//! writes     records it put a version on                      sorted by address
+//! signatures one bit per address, to tell most pairs apart at a glance
+//! ```
+//!
+//! 1. A record's address stands for its key: a record that a registered transaction reads or
+//!    writes stays where it is until that transaction ends, and the graph compares only
+//!    transactions that ran at the same time as one that is still registered.
+//! 2. The records in `writes` are live while the node is retained: their newest version is at
+//!    least as new as the node, and so newer than the horizon below which records die.
+//!
+//! Built by the commit pipeline, tested by the conflict graph through [`ssi::Footprint`].
+
+use std::any::Any;
+use std::ptr::NonNull;
+
+use crate::epoch::Guard;
+use crate::id::BucketId;
+use crate::mvcc::interval::AnyIntervals;
+use crate::mvcc::table::AnyTable;
+use crate::ssi;
+use crate::sync::Arc;
+
+/// A record that a transaction wrote, with its types forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WriteRef {
+    /// The address of the record; first, so that it decides the order.
+    pub(crate) record: NonNull<()>,
+    pub(crate) bucket: BucketId,
+    /// Which of the transaction's writes in the bucket this is.
+    pub(crate) index: u32,
+}
+
+impl WriteRef {
+    /// A copy of the key, for a report. The caller found the write in a footprint that is frozen
+    /// under `_guard`, or retained by the log; `table` is the one of its bucket.
+    pub(crate) fn key(
+        &self,
+        table: &dyn AnyTable,
+        _guard: &Guard<'_>,
+    ) -> Arc<dyn Any + Send + Sync> {
+        assert!(table.id() == self.bucket, "a record is in the table of its bucket");
+        // SAFETY: the record is in the table just checked, and live: see 2, and for a write that
+        // is not linked, the pin under which its record was found.
+        unsafe { table.key_of(self.record) }
+    }
+}
+
+// SAFETY: the pointer is an identity; who follows it promises that the record is live, and
+// records may be shared between threads.
+unsafe impl Send for WriteRef {}
+// SAFETY: as above.
+unsafe impl Sync for WriteRef {}
+
+/// The frozen read and write sets of a transaction.
+#[derive(Default)]
+pub(crate) struct Footprint {
+    reads: Vec<usize>,
+    locks: Vec<usize>,
+    writes: Vec<WriteRef>,
+    intervals: Vec<(BucketId, Box<dyn AnyIntervals>)>,
+    read_signature: Signature,
+    write_signature: Signature,
+}
+
+/// One bit per address. Two sets with disjoint signatures are disjoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Signature(u64);
+
+impl Signature {
+    fn of(addresses: impl Iterator<Item = usize>) -> Self {
+        Self(addresses.fold(0, |bits, address| {
+            // Fibonacci hashing: the top six bits of the product depend on all of the address.
+            bits | 1 << ((address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58)
+        }))
+    }
+
+    fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl Footprint {
+    pub(crate) fn new(
+        mut reads: Vec<usize>,
+        mut locks: Vec<usize>,
+        mut writes: Vec<WriteRef>,
+        intervals: Vec<(BucketId, Box<dyn AnyIntervals>)>,
+    ) -> Self {
+        reads.sort_unstable();
+        reads.dedup();
+        locks.sort_unstable();
+        locks.dedup();
+        writes.sort_unstable();
+        let read_signature = Signature::of(reads.iter().copied());
+        let write_signature = Signature::of(writes.iter().map(|w| w.record.addr().get()));
+        Self { reads, locks, writes, intervals, read_signature, write_signature }
+    }
+
+    /// The writes, in the order in which their heads are taken.
+    pub(crate) fn writes(&self) -> &[WriteRef] {
+        &self.writes
+    }
+
+    /// Replaces a write whose record left the index by one to the record that took its place.
+    pub(crate) fn move_write(&mut self, from: WriteRef, to: WriteRef) {
+        for write in self.writes.iter_mut().filter(|write| **write == from) {
+            *write = to;
+        }
+        self.writes.sort_unstable();
+        self.write_signature = Signature::of(self.writes.iter().map(|w| w.record.addr().get()));
+    }
+
+    /// One record that `self` read and `writer` wrote, as evidence of their conflict.
+    pub(crate) fn overlap(&self, writer: &Self) -> Option<WriteRef> {
+        let by_point = || {
+            writer.writes.iter().find(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
+        };
+        by_point().or_else(|| writer.writes.iter().find(|w| self.covers(w))).copied()
+    }
+
+    fn points_meet(&self, writer: &Self) -> bool {
+        if !self.read_signature.meets(writer.write_signature) {
+            return false;
+        }
+        if self.reads.len() < writer.writes.len() {
+            let position =
+                |read: &usize| writer.writes.binary_search_by_key(read, |w| w.record.addr().get());
+            return self.reads.iter().any(|read| position(read).is_ok());
+        }
+        writer.writes.iter().any(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
+    }
+
+    fn covers(&self, write: &WriteRef) -> bool {
+        self.intervals.iter().any(|(bucket, intervals)| {
+            // SAFETY: the record belongs to the bucket named beside it, whose intervals these
+            // are, and is live while the writer's node is retained (2).
+            *bucket == write.bucket && unsafe { intervals.contains_key_of(write.record) }
+        })
+    }
+}
+
+impl ssi::Footprint for Footprint {
+    fn reads_meet_writes(&self, writer: &Self) -> bool {
+        self.points_meet(writer)
+            || (!self.intervals.is_empty() && writer.writes.iter().any(|w| self.covers(w)))
+    }
+
+    fn has_reads(&self) -> bool {
+        !self.reads.is_empty() || !self.intervals.is_empty()
+    }
+
+    fn has_locks(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    fn locks_meet_writes(&self, writer: &Self) -> bool {
+        self.locks.iter().any(|lock| {
+            writer.locks.binary_search(lock).is_ok()
+                || writer.writes.binary_search_by_key(lock, |w| w.record.addr().get()).is_ok()
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let intervals: usize = self.intervals.iter().map(|(_, set)| set.len() * 64).sum();
+        (self.reads.capacity() + self.locks.capacity()) * size_of::<usize>()
+            + self.writes.capacity() * size_of::<WriteRef>()
+            + intervals
+    }
+}
+
+impl std::fmt::Debug for Footprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Footprint")
+            .field("reads", &self.reads.len())
+            .field("intervals", &self.intervals.len())
+            .field("locks", &self.locks.len())
+            .field("writes", &self.writes.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+//! Iteration over what a snapshot or a transaction sees, from both ends.
+//!
+//! ```text
+//! index   a   c   d   f ...      batches, read under a short pin each
+//! own         c'      e x        the transaction's own writes (x: removed)
+//! yields  a   c'  d   e
+//! ```
+//!
+//! 1. An iterator is fixed when it is opened: its snapshot never changes, and of the
+//!    transaction's own writes it sees those made before.
+//! 2. Nothing is pinned between calls; entries stay readable because the snapshot is registered.
+//! 3. Keys come in strictly rising order from the front and falling from the back, and the two
+//!    ends never pass each other.
+//! 4. A tracked iterator counts as having read what it was asked for, until it is dropped before
+//!    its end: then, what it went through.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Bound;
+
+use crate::mvcc::interval::Interval;
+use crate::mvcc::table::Table;
+use crate::mvcc::view::ReadView;
+use crate::mvcc::workspace::{Access, Workspace};
+use crate::mvcc::{Key, Value};
+
+/// Entries in the first batch; each later one holds twice as many, up to [`BATCH_MAX`].
+const BATCH_MIN: usize = 16;
+const BATCH_MAX: usize = 256;
+/// Entries that may come before the index is counted, which visits all of its segments.
+const LEFT_UNCOUNTED: usize = 4096;
+
+/// A double-ended iterator over the entries of a range, in key order.
+///
+/// It sees the bucket as it was when the iterator was opened: the snapshot of its transaction,
+/// and over it the transaction's own writes up to that moment. Many iterators may be open at
+/// once, and the transaction may go on writing meanwhile. An open iterator holds up no one.
+pub struct Range<'t, K: Key, V: Value> {
+    view: ReadView<'t>,
+    table: &'t Table<K, V>,
+    own: Option<Own<'t, K, V>>,
+    low: Bound<K>,
+    high: Bound<K>,
+    front: End<'t, K, V>,
+    back: End<'t, K, V>,
+    /// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
+    left: usize,
+    counted: bool,
+    done: bool,
+}
+
+/// The transaction that the iterator belongs to.
+struct Own<'t, K: Key, V: Value> {
+    workspace: &'t Workspace<'t, K, V>,
+    /// Own writes before this time are seen.
+    time: usize,
+    /// Where the interval that was read is noted.
+    slot: Option<usize>,
+}
+
+type Entry<'t, K, V> = (&'t K, Option<&'t V>);
+
+/// One end of the iterator.
+struct End<'t, K, V> {
+    index: Batches<'t, K, V>,
+    own: Batches<'t, K, V>,
+    /// The last key yielded at this end.
+    last: Option<&'t K>,
+}
+
+/// Entries of one source, fetched in batches.
+struct Batches<'t, K, V> {
+    batch: Vec<Entry<'t, K, V>>,
+    /// The place of the next entry in the batch.
+    at: usize,
+    /// The last key fetched.
+    fetched: Option<&'t K>,
+    size: usize,
+    exhausted: bool,
+}
+
+impl<K, V> Default for Batches<'_, K, V> {
+    fn default() -> Self {
+        Self { batch: Vec::new(), at: 0, fetched: None, size: BATCH_MIN, exhausted: false }
+    }
+}
+
+impl<K, V> Default for End<'_, K, V> {
+    fn default() -> Self {
+        Self { index: Batches::default(), own: Batches::default(), last: None }
+    }
+}
+
+impl<'t, K: Key, V: Value> Batches<'t, K, V> {
+    /// The next entry, fetching a batch when the last one is used up.
+    fn peek(
+        &mut self,
+        low: &Bound<K>,
+        high: &Bound<K>,
+        backward: bool,
+        fetch: impl FnOnce((Bound<&K>, Bound<&K>), usize, &mut Vec<Entry<'t, K, V>>) -> bool,
+    ) -> Option<Entry<'t, K, V>> {
+        if self.at == self.batch.len() && !self.exhausted {
+            let bounds = match (self.fetched, backward) {
+                (None, _) => (low.as_ref(), high.as_ref()),
+                (Some(last), false) => (Bound::Excluded(last), high.as_ref()),
+                (Some(last), true) => (low.as_ref(), Bound::Excluded(last)),
+            };
+            self.batch.clear();
+            self.at = 0;
+            self.exhausted = fetch(bounds, self.size, &mut self.batch);
+            self.size = (self.size * 2).min(BATCH_MAX);
+            self.fetched = self.batch.last().map(|entry| entry.0).or(self.fetched);
+        }
+        self.batch.get(self.at).copied()
+    }
+}
+
+impl<'t, K: Key, V: Value> Range<'t, K, V> {
+    pub(crate) fn over_snapshot(
+        view: ReadView<'t>,
+        table: &'t Table<K, V>,
+        low: Bound<K>,
+        high: Bound<K>,
+    ) -> Self {
+        Self::new(view, table, None, low, high)
+    }
+
+    /// Opens an iterator over what a transaction sees now.
+    pub(crate) fn over_workspace(
+        access: &Access<'t>,
+        workspace: &'t Workspace<'t, K, V>,
+        low: Bound<K>,
+        high: Bound<K>,
+    ) -> Self {
+        let note = || workspace.note_range(Interval { low: low.clone(), high: high.clone() });
+        let slot = access.tracked.then(note);
+        let own = Own { workspace, time: workspace.now(), slot };
+        Self::new(access.view, workspace.typed_table(), Some(own), low, high)
+    }
+
+    fn new(
+        view: ReadView<'t>,
+        table: &'t Table<K, V>,
+        own: Option<Own<'t, K, V>>,
+        low: Bound<K>,
+        high: Bound<K>,
+    ) -> Self {
+        let (front, back) = (End::default(), End::default());
+        let left = LEFT_UNCOUNTED;
+        Self { view, table, own, low, high, front, back, left, counted: false, done: false }
+    }
+
+    /// Counts one more entry of the index. `None` when more came than there can be.
+    fn count(&mut self) -> Option<()> {
+        if self.left == 0 {
+            if std::mem::replace(&mut self.counted, true) {
+                return None;
+            }
+            let records = self.table.index().len(&self.view.pin());
+            self.left = records.saturating_mul(2).saturating_add(LEFT_UNCOUNTED);
+        }
+        self.left -= 1;
+        Some(())
+    }
+
+    fn step(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
+        while !self.done {
+            let Some((key, value)) = self.advance(backward) else {
+                self.done = true;
+                break;
+            };
+            let other = if backward { self.front.last } else { self.back.last };
+            let passed = if backward { Ordering::Greater } else { Ordering::Less };
+            if other.is_some_and(|other| key.cmp(other) != passed) {
+                self.done = true;
+                break;
+            }
+            let end = if backward { &mut self.back } else { &mut self.front };
+            if let Some(value) = value {
+                end.last = Some(key);
+                return Some((key, value));
+            }
+        }
+        None
+    }
+
+    /// The next entry of either source at one end, own writes first.
+    fn advance(&mut self, backward: bool) -> Option<Entry<'t, K, V>> {
+        let (view, table) = (self.view, self.table);
+        let (low, high) = (&self.low, &self.high);
+        let end = if backward { &mut self.back } else { &mut self.front };
+        let index = end.index.peek(low, high, backward, |bounds, limit, out| {
+            view.scan(table, bounds, backward, limit, out)
+        });
+        let own = self.own.as_ref().and_then(|own| {
+            end.own.peek(low, high, backward, |bounds, limit, out| {
+                own.workspace.scan_own(bounds, own.time, backward, limit, out)
+            })
+        });
+        let order = match (index, own) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((index, _)), Some((own, _))) if backward => own.cmp(index),
+            (Some((index, _)), Some((own, _))) => index.cmp(own),
+        };
+        if order != Ordering::Greater {
+            end.index.at += 1;
+        }
+        if order != Ordering::Less {
+            end.own.at += 1;
+        }
+        if order != Ordering::Greater {
+            self.count()?;
+        }
+        if order == Ordering::Less { index } else { own }
+    }
+
+    /// What was gone through, for an iterator that stops before its end.
+    fn gone_through(&self) -> Vec<Interval<K>> {
+        let front = self
+            .front
+            .last
+            .map(|last| Interval { low: self.low.clone(), high: Bound::Included(last.clone()) });
+        let back = self
+            .back
+            .last
+            .map(|last| Interval { low: Bound::Included(last.clone()), high: self.high.clone() });
+        front.into_iter().chain(back).collect()
+    }
+}
+
+impl<'t, K: Key, V: Value> Iterator for Range<'t, K, V> {
+    type Item = (&'t K, &'t V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(false)
+    }
+}
+
+impl<K: Key, V: Value> DoubleEndedIterator for Range<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(true)
+    }
+}
+
+impl<K: Key, V: Value> FusedIterator for Range<'_, K, V> {}
+
+impl<K: Key, V: Value> Drop for Range<'_, K, V> {
+    fn drop(&mut self) {
+        // While unwinding the whole range stays noted: cloning a key could panic again.
+        if self.done || crate::sync::thread::panicking() {
+            return;
+        }
+        if let Some(Own { workspace, slot: Some(slot), .. }) = self.own {
+            workspace.narrow(slot, self.gone_through());
+        }
+    }
+}
+
+impl<K: Key, V: Value> fmt::Debug for Range<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Range").field("done", &self.done).finish_non_exhaustive()
+    }
+}

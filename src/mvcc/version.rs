@@ -1,0 +1,244 @@
+//! One version of one value, and the stamp that says when it was committed.
+//!
+//! ```text
+//! head -> [9 put c] -> [5 tombstone] -> [2 put a] -> null
+//!           ^ snapshot 10  ^ snapshot 7     ^ snapshot 4
+//! ```
+//!
+//! A stamp is either a commit timestamp or, while its transaction is committing, a pointer to that
+//! transaction's [`Status`]; two tag bits ride along in both forms:
+//!
+//! ```text
+//! settled   | timestamp (60 bits)           | EMBEDDED | TOMBSTONE | 0 |
+//! pending   | address of a Status           | EMBEDDED | TOMBSTONE | 1 |
+//! vacant    | all ones                      |    1     |     0     | 0 |
+//! ```
+//!
+//! 1. Commit timestamps fall along a chain; only its newest version may be uncommitted.
+//! 2. The value of a linked version never changes. It is dropped when the version is, and an
+//!    embedded version (one that lives inside its record) becomes vacant instead.
+//! 3. A pending stamp points at a status that outlives every pin taken while the stamp was
+//!    readable: its node is retired only after the stamp was settled or the version unlinked.
+//! 4. `prev` is changed by whoever links the version, before it is linked, and later only by
+//!    swapping null into it. Whoever swaps a pointer out owns what it leads to.
+//!
+//! Called by [`Record`](crate::mvcc::record::Record) and by write sets, nowhere else.
+
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+use crate::id::Timestamp;
+use crate::ssi::Status;
+use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
+
+const PENDING: usize = 0b001;
+const TOMBSTONE: usize = 0b010;
+const EMBEDDED: usize = 0b100;
+const TAGS: usize = 0b1111;
+const SHIFT: u32 = 4;
+/// The settled stamp of no timestamp: nothing is here that is still to be dropped.
+const VACANT: usize = !TAGS | EMBEDDED;
+/// Later than every snapshot: the stamp of a version before its transaction commits.
+const UNSTAMPED: usize = (usize::MAX >> 1) & !TAGS;
+
+const _: () = assert!(usize::BITS == 64, "stamps pack 60-bit timestamps into pointers");
+const _: () = assert!(Timestamp::BITS + SHIFT == 64, "a timestamp and the tags fill a stamp");
+
+/// A value or a tombstone, the moment it was committed, and the version before it.
+pub(crate) struct Version<V> {
+    stamp: AtomicPtr<Status>,
+    prev: AtomicPtr<Version<V>>,
+    value: UnsafeCell<MaybeUninit<V>>,
+}
+
+/// What a stamp says about its version's commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commit {
+    At(Timestamp),
+    /// Its transaction is still committing, or gave up and has not yet unlinked it.
+    Undecided,
+}
+
+impl<V> Version<V> {
+    /// A version that no reader can see yet: `None` is a tombstone.
+    pub(crate) fn unstamped(value: Option<V>) -> Self {
+        Self::with_tags(value, 0)
+    }
+
+    /// Like [`unstamped`](Self::unstamped), in a box of its own.
+    pub(crate) fn boxed(value: Option<V>) -> NonNull<Self> {
+        NonNull::from(Box::leak(Box::new(Self::unstamped(value))))
+    }
+
+    /// Like [`unstamped`](Self::unstamped), for the slot inside a record.
+    pub(crate) fn embedded(value: V) -> Self {
+        Self::with_tags(Some(value), EMBEDDED)
+    }
+
+    /// The slot of a record whose first version lives elsewhere.
+    pub(crate) fn vacant() -> Self {
+        Self {
+            stamp: AtomicPtr::new(ptr::without_provenance_mut(VACANT)),
+            prev: AtomicPtr::new(ptr::null_mut()),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    fn with_tags(value: Option<V>, tags: usize) -> Self {
+        let tombstone = if value.is_none() { TOMBSTONE } else { 0 };
+        Self {
+            stamp: AtomicPtr::new(ptr::without_provenance_mut(UNSTAMPED | tags | tombstone)),
+            prev: AtomicPtr::new(ptr::null_mut()),
+            value: UnsafeCell::new(value.map_or_else(MaybeUninit::uninit, MaybeUninit::new)),
+        }
+    }
+
+    fn stamp(&self) -> *mut Status {
+        // Acquire: pairs with the Release in `settle`; whoever reads a timestamp sees the status
+        // decided, and pairs with the CAS that linked the version for everything before it.
+        self.stamp.load(Ordering::Acquire)
+    }
+
+    /// Says who is committing this version. Called before it is linked.
+    pub(crate) fn mark_pending(&self, owner: *const Status) {
+        let tags = self.stamp().addr() & (TOMBSTONE | EMBEDDED);
+        assert!(owner.addr() & TAGS == 0, "a status is aligned to 16 bytes");
+        // Relaxed: the version is private until the CAS that links it.
+        self.stamp.store(owner.cast_mut().map_addr(|a| a | tags | PENDING), Ordering::Relaxed);
+    }
+
+    /// Replaces the pointer to the owner by its commit timestamp, so that the owner may go.
+    pub(crate) fn settle(&self, commit: Timestamp) {
+        let tags = self.stamp().addr() & (TOMBSTONE | EMBEDDED);
+        let raw = usize::try_from(commit.get()).expect("a usize has 64 bits") << SHIFT;
+        // Release: pairs with the Acquire in `stamp`.
+        self.stamp.store(ptr::without_provenance_mut(raw | tags), Ordering::Release);
+    }
+
+    /// When this version was committed. The caller holds a pin taken before it found the version.
+    pub(crate) fn commit(&self) -> Commit {
+        let stamp = self.stamp();
+        if stamp.addr() & PENDING == 0 {
+            return Commit::At(Timestamp::from_raw((stamp.addr() >> SHIFT) as u64));
+        }
+        let status = stamp.map_addr(|a| a & !TAGS).cast_const();
+        // SAFETY: a pending stamp holds the address of a live status, and the caller's pin keeps
+        // it alive (3, kept by the commit pipeline, which retires nodes after settling stamps).
+        let status = unsafe { &*status };
+        status.committed().map_or(Commit::Undecided, Commit::At)
+    }
+
+    pub(crate) fn is_visible_at(&self, snapshot: Timestamp) -> bool {
+        matches!(self.commit(), Commit::At(commit) if commit <= snapshot)
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.stamp().addr() & TOMBSTONE != 0
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.stamp().addr() & EMBEDDED != 0
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.stamp().addr() == VACANT
+    }
+
+    /// The value, or `None` for a tombstone. The caller found this version in a chain.
+    ///
+    /// A version may turn vacant while its finder still reads it, so the vacant mark is not
+    /// looked at: the bytes of the value stay until every pin of that time has ended.
+    pub(crate) fn value(&self) -> Option<&V> {
+        if self.is_tombstone() {
+            return None;
+        }
+        // SAFETY: a version in a chain that is no tombstone was built with a value, which no one
+        // changes or drops while the version can be reached (2).
+        Some(self.value.with(|value| unsafe { &*value.cast::<V>() }))
+    }
+
+    /// Moves the value out and leaves the version vacant. `None` for a tombstone.
+    pub(crate) fn take_value(&mut self) -> Option<V> {
+        if self.is_tombstone() || self.is_vacant() {
+            return None;
+        }
+        self.vacate();
+        // SAFETY: the version held a value, is vacant from here on, and `&mut self` says that no
+        // reader is left (2).
+        Some(self.value.with_mut(|value| unsafe { value.cast::<V>().read() }))
+    }
+
+    fn vacate(&self) {
+        // Release: pairs with the Acquire in `stamp`; whoever sees the slot vacant may free it.
+        self.stamp.store(ptr::without_provenance_mut(VACANT), Ordering::Release);
+    }
+
+    /// Drops the value of an embedded version in place, once no reader can hold it.
+    ///
+    /// # Safety
+    ///
+    /// The version is embedded and unlinked, every pin that could have found it has ended, and
+    /// nobody else drops its value.
+    pub(crate) unsafe fn drop_embedded(this: *const Self) {
+        // SAFETY: the record that contains the version outlives the borrow: a record is not
+        // removed from the index before its embedded version is vacant (record invariant 4).
+        let this = unsafe { &*this };
+        debug_assert!(this.is_embedded() && !this.is_vacant(), "dropped once, and embedded");
+        // SAFETY: an embedded version is built with a value, and the caller says it is the only
+        // one to drop it.
+        let value = this.value.with_mut(|value| unsafe { value.cast::<V>().read() });
+        // Vacant before the drop: from here on the record may go, and a `Drop` that panics does
+        // not run twice.
+        this.vacate();
+        drop(value);
+    }
+
+    /// Makes an embedded version vacant at once, where its value needs no drop.
+    pub(crate) fn forget_embedded(&self) {
+        debug_assert!(!std::mem::needs_drop::<V>(), "a value that needs its drop waits for it");
+        self.vacate();
+    }
+
+    pub(crate) fn prev(&self) -> *mut Version<V> {
+        // Acquire: pairs with the CAS on the head that once published the older version.
+        self.prev.load(Ordering::Acquire)
+    }
+
+    /// Sets what this version will stand on. Called before it is linked.
+    pub(crate) fn stand_on(&self, older: *mut Version<V>) {
+        // Relaxed: published by the CAS that links this version.
+        self.prev.store(older, Ordering::Relaxed);
+    }
+
+    /// Cuts everything older off and hands it to the caller (4).
+    pub(crate) fn cut(&self) -> *mut Version<V> {
+        if self.prev().is_null() {
+            return ptr::null_mut();
+        }
+        // AcqRel: the one who takes the tail sees all of it, and readers who find null here see
+        // that a newer version is in place.
+        self.prev.swap(ptr::null_mut(), Ordering::AcqRel)
+    }
+}
+
+impl<V> Drop for Version<V> {
+    fn drop(&mut self) {
+        drop(self.take_value());
+    }
+}
+
+// SAFETY: a version is reached from several threads at once; they share the value only by
+// reference (V: Sync), and the last owner may drop it on any thread (V: Send).
+unsafe impl<V: Send + Sync> Sync for Version<V> {}
+// SAFETY: as above; the raw pointers lead to other versions and a status, which are shared the
+// same way.
+unsafe impl<V: Send + Sync> Send for Version<V> {}
+
+impl<V> std::fmt::Debug for Version<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Version")
+            .field("tombstone", &self.is_tombstone())
+            .field("embedded", &self.is_embedded())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,353 @@
+//! One transaction's side of one bucket: what it wrote, what it read that has no address.
+//!
+//! ```text
+//! get     own write?  ──yes──► its value
+//!            │no
+//!         visible record? ──yes──► its value        address into the read log
+//!            │no
+//!         absent                                    key into `absent`
+//! range   own writes merged with the index          interval into `ranges`
+//! ```
+//!
+//! 1. What is read before a write of the same key needs no entry in the read log: the write
+//!    itself conflicts with every later version (first committer wins). When a write is undone or
+//!    cancelled, the read is logged after all.
+//! 2. References handed out live as long as the borrow of the workspace: own values by write-set
+//!    invariant 1, others by the registration that the read view borrows.
+//!
+//! Called by transactions; a workspace belongs to one thread at a time.
+
+use std::any::TypeId;
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::ops::Bound;
+use std::ptr::NonNull;
+
+use crate::epoch::Guard;
+use crate::id::{BucketId, Timestamp};
+use crate::mvcc::footprint::WriteRef;
+use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
+use crate::mvcc::record::{Record, TakeError};
+use crate::mvcc::table::{AnyTable, Table};
+use crate::mvcc::view::ReadView;
+use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
+use crate::mvcc::{Key, Lookup, Value};
+use crate::ssi::Status;
+
+/// The addresses of the records a transaction read, over all buckets.
+#[derive(Debug, Default)]
+pub(crate) struct ReadLog {
+    reads: RefCell<Vec<usize>>,
+    locks: RefCell<Vec<usize>>,
+}
+
+/// What an operation of a transaction works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'t> {
+    pub(crate) view: ReadView<'t>,
+    pub(crate) log: &'t ReadLog,
+    /// Whether reads are remembered: only a serializable transaction needs them.
+    pub(crate) tracked: bool,
+}
+
+/// How a read counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Not at all.
+    Peek,
+    Read,
+    /// As a read, and as a write to everyone else who reads with this intent.
+    Update,
+}
+
+impl ReadLog {
+    /// Reads up to which a log is not tidied.
+    const TIDY_MIN: usize = 1024;
+
+    fn push<K: Key, V: Value>(log: &RefCell<Vec<usize>>, record: &Record<K, V>) {
+        let address = std::ptr::from_ref(record).addr();
+        let mut log = log.borrow_mut();
+        if log.last() == Some(&address) {
+            return;
+        }
+        if log.len() == log.capacity() && log.len() >= Self::TIDY_MIN {
+            // A loop that reads the same keys again must not grow the log without bound.
+            log.sort_unstable();
+            log.dedup();
+        }
+        log.push(address);
+    }
+
+    /// Empties the log: the reads and the locks.
+    pub(crate) fn take(&self) -> (Vec<usize>, Vec<usize>) {
+        (self.reads.take(), self.locks.take())
+    }
+}
+
+/// Turns a pointer to an own value into a reference.
+fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V>) -> &'t V {
+    // SAFETY: own values stay where they are while the workspace that holds them lives (2).
+    unsafe { value.as_ref() }
+}
+
+/// What one transaction did in one bucket.
+pub(crate) struct Workspace<'db, K: Key, V: Value> {
+    table: &'db Table<K, V>,
+    writes: RefCell<WriteSet<K, V>>,
+    absent: RefCell<Vec<K>>,
+    /// What each iterator read: two intervals at most, from its two ends.
+    ranges: RefCell<Vec<Vec<Interval<K>>>>,
+}
+
+impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
+    pub(crate) fn new(table: &'db Table<K, V>) -> Self {
+        Self {
+            table,
+            writes: RefCell::new(WriteSet::new()),
+            absent: RefCell::default(),
+            ranges: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn get<'t, Q>(
+        &'t self,
+        access: &Access<'t>,
+        key: &Q,
+        intent: Intent,
+    ) -> Option<&'t V>
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if let Some(own) = self.writes.borrow().get(key) {
+            return own.map(|value| lend(self, value));
+        }
+        let found = access.view.get(self.table, key);
+        if intent == Intent::Update
+            && let Some(found) = &found
+        {
+            ReadLog::push(&access.log.locks, found.record);
+        }
+        if access.tracked && intent != Intent::Peek {
+            match &found {
+                Some(found) => ReadLog::push(&access.log.reads, found.record),
+                None => self.note_absent(key.to_key()),
+            }
+        }
+        found.map(|found| found.value)
+    }
+
+    fn note_absent(&self, key: K) {
+        let mut absent = self.absent.borrow_mut();
+        if absent.len() == absent.capacity() && absent.len() >= ReadLog::TIDY_MIN {
+            absent.sort();
+            absent.dedup();
+        }
+        absent.push(key);
+    }
+
+    pub(crate) fn insert<'t>(&'t self, access: &Access<'t>, key: K, value: V) -> Option<&'t V> {
+        let own = self.writes.borrow().get::<K>(&key);
+        if let Some(previous) = own {
+            self.writes.borrow_mut().put_over::<K>(&key, Some(value));
+            return previous.map(|value| lend(self, value));
+        }
+        if let Some(found) = access.view.get::<K, V, K>(self.table, &key) {
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+            return Some(found.value);
+        }
+        self.writes.borrow_mut().put_fresh(key, value);
+        None
+    }
+
+    pub(crate) fn remove<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<&'t V>
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        let own = self.writes.borrow().get(key);
+        if let Some(previous) = own {
+            let previous = lend(self, previous?);
+            let over = self.writes.borrow_mut().put_over(key, None);
+            if over == Over::Vanished && access.tracked {
+                self.note_absent(key.to_key());
+            }
+            return Some(previous);
+        }
+        if let Some(found) = access.view.get(self.table, key) {
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), None);
+            return Some(found.value);
+        }
+        if access.tracked {
+            self.note_absent(key.to_key());
+        }
+        None
+    }
+
+    /// Sets the value of a key that has one now.
+    pub(crate) fn replace<Q>(&self, access: &Access<'_>, key: &Q, value: V)
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if self.writes.borrow().get(key).is_some() {
+            self.writes.borrow_mut().put_over(key, Some(value));
+        } else if let Some(found) = access.view.get(self.table, key) {
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+        }
+    }
+
+    /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
+    pub(crate) fn note_range(&self, whole: Interval<K>) -> usize {
+        let mut ranges = self.ranges.borrow_mut();
+        ranges.push(vec![whole]);
+        ranges.len() - 1
+    }
+
+    pub(crate) fn typed_table(&self) -> &'db Table<K, V> {
+        self.table
+    }
+
+    /// Replaces what an iterator is known to have read by what it really read.
+    pub(crate) fn narrow(&self, slot: usize, read: Vec<Interval<K>>) {
+        if let Some(range) = self.ranges.borrow_mut().get_mut(slot) {
+            *range = read;
+        }
+    }
+
+    /// Own writes before `time` in the range, for an iterator. Answers whether that was all.
+    pub(crate) fn scan_own<'t>(
+        &'t self,
+        bounds: (Bound<&K>, Bound<&K>),
+        time: usize,
+        backward: bool,
+        limit: usize,
+        out: &mut Vec<(&'t K, Option<&'t V>)>,
+    ) -> bool {
+        self.writes.borrow().scan(bounds, time, backward, limit, |(key, value)| {
+            // SAFETY: the key lives in a record that outlives the write set (its invariant 3).
+            let key = unsafe { key.as_ref() };
+            out.push((key, value.map(|value| lend(self, value))));
+        })
+    }
+
+    /// The time of the next write.
+    pub(crate) fn now(&self) -> usize {
+        self.writes.borrow().now()
+    }
+}
+
+/// A workspace with its types forgotten: what a commit, a rollback and a savepoint need.
+pub(crate) trait AnyWorkspace<'db>: Send {
+    fn bucket(&self) -> BucketId;
+    fn table(&self) -> &'db dyn AnyTable;
+    fn types(&self) -> (TypeId, TypeId);
+
+    /// The time of the next write, to roll back to.
+    fn mark(&self) -> usize;
+    fn undo_to(&self, mark: usize, log: &ReadLog, tracked: bool);
+
+    /// What was read without an address, sorted. Runs the user's `Ord`.
+    fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>>;
+    /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
+    fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>);
+    fn take(
+        &mut self,
+        index: u32,
+        owner: *const Status,
+        snapshot: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), TakeError>;
+    /// Looks for a record again, after a sweep removed the one that was found.
+    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()>;
+    /// Takes every version off that was put on a head.
+    fn release(&mut self, guard: &Guard<'_>);
+    /// Stamps every version that was put on a head and prunes below it.
+    fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled;
+}
+
+impl<'db> dyn AnyWorkspace<'db> + 'db {
+    /// The workspace with its types, if they are these.
+    pub(crate) fn typed<K: Key, V: Value>(&self) -> Option<&Workspace<'db, K, V>> {
+        if self.types() != (TypeId::of::<K>(), TypeId::of::<V>()) {
+            return None;
+        }
+        let workspace: *const () = std::ptr::from_ref(self).cast();
+        // SAFETY: `Workspace` is the only implementor, and the types are the ones asked for.
+        Some(unsafe { &*workspace.cast::<Workspace<'db, K, V>>() })
+    }
+}
+
+impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
+    fn bucket(&self) -> BucketId {
+        self.table.id()
+    }
+
+    fn table(&self) -> &'db dyn AnyTable {
+        self.table
+    }
+
+    fn types(&self) -> (TypeId, TypeId) {
+        (TypeId::of::<K>(), TypeId::of::<V>())
+    }
+
+    fn mark(&self) -> usize {
+        self.now()
+    }
+
+    fn undo_to(&self, mark: usize, log: &ReadLog, tracked: bool) {
+        let undone = self.writes.borrow_mut().undo_to(mark);
+        for write in undone.into_iter().filter(|_| tracked) {
+            match write {
+                Undone::Record(record) => {
+                    // SAFETY: the snapshot sees the record of a shared write.
+                    ReadLog::push(&log.reads, unsafe { record.as_ref() });
+                }
+                Undone::Absent(key) => self.note_absent(key),
+            }
+        }
+    }
+
+    fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>> {
+        let absent = self.absent.take().into_iter().map(Interval::point);
+        let intervals: Vec<_> = self.ranges.take().into_iter().flatten().chain(absent).collect();
+        if intervals.is_empty() {
+            return None;
+        }
+        Some(Box::new(BucketIntervals::<K, V>::new(intervals)))
+    }
+
+    fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>) {
+        let bucket = self.table.id();
+        let writes = self.writes.get_mut();
+        for at in writes.final_writes() {
+            if let Some(record) = writes.place(at, self.table, guard) {
+                let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
+                out.push(WriteRef { record, bucket, index });
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        index: u32,
+        owner: *const Status,
+        snapshot: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), TakeError> {
+        self.writes.get_mut().take(index as usize, owner, snapshot, guard)
+    }
+
+    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()> {
+        let placed = self.writes.get_mut().place(index as usize, self.table, guard);
+        placed.expect("a write that had a record gets one")
+    }
+
+    fn release(&mut self, guard: &Guard<'_>) {
+        self.writes.get_mut().release(guard);
+    }
+
+    fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled {
+        self.writes.get_mut().settle(commit, horizon, guard)
+    }
+}

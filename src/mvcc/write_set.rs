@@ -1,0 +1,475 @@
+//! What a transaction wrote in one bucket and nobody else has seen yet.
+//!
+//! ```text
+//! log   0: put b    1: put a    2: put b    3: remove a      (grows only)
+//! top   a -> 3 -> 1      b -> 2 -> 0                         (sorted by key)
+//! ```
+//!
+//! 1. The log only grows: a value that was handed out by reference stays where it is until the
+//!    transaction ends, even when it was overwritten or rolled back.
+//! 2. The place in the log is the time of a write. An iterator that was opened at time `t` sees,
+//!    for each key, the newest write before `t`.
+//! 3. A key in `top` lives in a record: one of the index that the snapshot sees, or one of this
+//!    log. Either outlives the map.
+//! 4. Every version and record has one owner: the log until it is linked, the table from then on
+//!    (`Stage` and `Home` say which).
+//!
+//! Called by workspaces.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::ptr::NonNull;
+
+use crate::epoch::Guard;
+use crate::id::Timestamp;
+use crate::mvcc::record::{Record, TakeError};
+use crate::mvcc::table::Table;
+use crate::mvcc::version::Version;
+use crate::mvcc::{Key, Value};
+use crate::skiplist::Entry;
+use crate::ssi::Status;
+
+/// Where a write's record is.
+enum Home<K: Key, V: Value> {
+    /// In the index, and seen by the snapshot.
+    Shared(NonNull<Record<K, V>>),
+    /// Still ours; its first version is the write's.
+    Own(NonNull<Record<K, V>>),
+    /// Ours once, in the index now; its first version is the write's.
+    Placed(NonNull<Record<K, V>>),
+    /// Someone else's record for the key, found while placing. The spare one keeps the key.
+    Found { record: NonNull<Record<K, V>>, spare: Box<Record<K, V>> },
+    /// A tombstone over an earlier write of our own: nothing to write.
+    Nowhere,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The version is reachable from here only.
+    Private,
+    /// The version is in a chain, or was handed to the collector.
+    Linked,
+}
+
+struct Write<K: Key, V: Value> {
+    version: NonNull<Version<V>>,
+    home: Home<K, V>,
+    stage: Stage,
+    /// Whether the version stands on an older one.
+    supersedes: bool,
+    /// The write of the same key before this one.
+    earlier: Option<usize>,
+}
+
+/// The private writes of one transaction in one bucket.
+pub(crate) struct WriteSet<K: Key, V: Value> {
+    log: Vec<Write<K, V>>,
+    top: BTreeMap<KeyRef<K>, usize>,
+}
+
+/// What a rolled-back write leaves to remember: it may have told the caller what was there before.
+pub(crate) enum Undone<K: Key, V: Value> {
+    Record(NonNull<Record<K, V>>),
+    Absent(K),
+}
+
+/// What a commit did to the chains it wrote to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Versions that were the newest before.
+    pub(crate) superseded: usize,
+    /// Versions that nobody can see any more, and were cut off.
+    pub(crate) pruned: usize,
+}
+
+/// What writing over an earlier write of our own came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// There is no earlier write.
+    None,
+    Written,
+    /// Both writes cancel out: the key is absent before and after.
+    Vanished,
+}
+
+/// A write of our own, as an iterator sees it: `None` is a tombstone.
+pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
+
+impl<K: Key, V: Value> WriteSet<K, V> {
+    pub(crate) fn new() -> Self {
+        Self { log: Vec::new(), top: BTreeMap::new() }
+    }
+
+    /// The time of the next write; a mark to roll back to.
+    pub(crate) fn now(&self) -> usize {
+        self.log.len()
+    }
+
+    fn top_of<Q>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        if self.top.is_empty() { None } else { self.top.get(ByKey::new(key)).copied() }
+    }
+
+    /// Our newest write of `key`: `Some(None)` is a tombstone.
+    #[expect(clippy::option_option, reason = "not written, removed, and set are three answers")]
+    pub(crate) fn get<Q>(&self, key: &Q) -> Option<Option<NonNull<V>>>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.top_of(key).and_then(|at| self.log.get(at)).map(Write::value)
+    }
+
+    /// Writes a key whose record the snapshot sees: `None` removes it.
+    pub(crate) fn put_shared(&mut self, record: NonNull<Record<K, V>>, value: Option<V>) {
+        // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
+        let key = KeyRef::of(unsafe { record.as_ref() });
+        self.push(key, Version::boxed(value), Home::Shared(record));
+    }
+
+    /// Writes a key that the snapshot does not see.
+    pub(crate) fn put_fresh(&mut self, key: K, value: V) {
+        let record = NonNull::from(Box::leak(Record::with_value(key, value)));
+        // SAFETY: the record was leaked just now and is freed by this log only.
+        let shared = unsafe { record.as_ref() };
+        self.push(KeyRef::of(shared), NonNull::from(shared.first()), Home::Own(record));
+    }
+
+    /// Overwrites or removes a key that has an earlier write of our own.
+    pub(crate) fn put_over<Q>(&mut self, key: &Q, value: Option<V>) -> Over
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let Some((key, &top)) = self.top.get_key_value(ByKey::new(key)) else { return Over::None };
+        let key = *key;
+        let Some(write) = self.log.get(top) else { return Over::None };
+        match (&write.home, value) {
+            (&Home::Shared(record), value) => {
+                self.push(key, Version::boxed(value), Home::Shared(record));
+            }
+            (_, Some(value)) => {
+                let owned = key.get().clone();
+                self.put_fresh(owned, value);
+            }
+            (_, None) => {
+                self.push(key, Version::boxed(None), Home::Nowhere);
+                return Over::Vanished;
+            }
+        }
+        Over::Written
+    }
+
+    fn push(&mut self, key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) {
+        let at = self.log.len();
+        // The log owns the write before any user code (a comparison in the map) can panic.
+        self.log.push(Write {
+            version,
+            home,
+            stage: Stage::Private,
+            supersedes: false,
+            earlier: None,
+        });
+        let earlier = self.top.insert(key, at);
+        if let Some(write) = self.log.get_mut(at) {
+            write.earlier = earlier;
+        }
+    }
+
+    /// Forgets the writes at or after `mark`, newest first; tells what they were about.
+    pub(crate) fn undo_to(&mut self, mark: usize) -> Vec<Undone<K, V>> {
+        let mut undone = Vec::new();
+        let log = &self.log;
+        let previous = |mut at: usize| loop {
+            match log.get(at).and_then(|write| write.earlier) {
+                Some(earlier) if earlier >= mark => at = earlier,
+                settled => return settled,
+            }
+        };
+        self.top.retain(|key, top| {
+            if *top < mark {
+                return true;
+            }
+            undone.push(match log.get(*top).map(|write| &write.home) {
+                Some(Home::Shared(record)) => Undone::Record(*record),
+                _ => Undone::Absent(key.get().clone()),
+            });
+            match previous(*top) {
+                Some(earlier) => {
+                    *top = earlier;
+                    true
+                }
+                None => false,
+            }
+        });
+        undone
+    }
+
+    /// Whether every write of `key` in the set took place at or after `time`.
+    fn as_of(&self, mut at: usize, time: usize) -> Option<&Write<K, V>> {
+        while at >= time {
+            at = self.log.get(at)?.earlier?;
+        }
+        self.log.get(at)
+    }
+
+    /// Passes on up to `limit` of the writes that an iterator opened at `time` sees in the range.
+    /// Answers whether the range is exhausted.
+    pub(crate) fn scan(
+        &self,
+        bounds: (Bound<&K>, Bound<&K>),
+        time: usize,
+        backward: bool,
+        limit: usize,
+        mut pass: impl FnMut(OwnEntry<K, V>),
+    ) -> bool {
+        if is_inverted(bounds.0, bounds.1) {
+            return true;
+        }
+        let bounds = (bounds.0.map(ByKey::new), bounds.1.map(ByKey::new));
+        let mut writes = self.top.range::<ByKey<K>, _>(bounds);
+        let mut missing = limit;
+        while missing > 0 {
+            let next = if backward { writes.next_back() } else { writes.next() };
+            let Some((key, &top)) = next else { return true };
+            if let Some(write) = self.as_of(top, time) {
+                pass((key.0, write.value()));
+                missing -= 1;
+            }
+        }
+        false
+    }
+
+    /// The newest write of each key, in key order: the writes a commit has to make.
+    pub(crate) fn final_writes(&self) -> Vec<usize> {
+        self.top.values().copied().collect()
+    }
+
+    /// Sees to it that the key of this write has a record in the index, and tells which.
+    /// Runs the user's `Ord`; nothing is held meanwhile. `None`: there is nothing to write.
+    pub(crate) fn place(
+        &mut self,
+        at: usize,
+        table: &Table<K, V>,
+        guard: &Guard<'_>,
+    ) -> Option<NonNull<()>> {
+        self.log.get_mut(at)?.place(table, guard).map(NonNull::cast)
+    }
+
+    /// Puts this write's version on top of its record, undecided.
+    pub(crate) fn take(
+        &mut self,
+        at: usize,
+        owner: *const Status,
+        snapshot: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), TakeError> {
+        let Some(write) = self.log.get_mut(at) else { return Ok(()) };
+        let Some(record) = write.record() else { return Ok(()) };
+        // SAFETY: the log owns the version until it is linked (4).
+        unsafe { write.version.as_ref() }.mark_pending(owner);
+        // SAFETY: a placed record is live: it was found or inserted under the commit's pin, or
+        // the snapshot sees it.
+        write.supersedes = unsafe { record.as_ref() }.take(write.version, snapshot, guard)?;
+        // The chain owns the version now.
+        write.stage = Stage::Linked;
+        Ok(())
+    }
+
+    /// The writes whose versions are on heads, with their records.
+    fn linked(&self) -> impl Iterator<Item = (NonNull<Version<V>>, NonNull<Record<K, V>>)> {
+        let linked = self.log.iter().filter(|write| write.stage == Stage::Linked);
+        linked.filter_map(|write| Some((write.version, write.record()?)))
+    }
+
+    /// Takes every version off its head again.
+    pub(crate) fn release(&self, guard: &Guard<'_>) {
+        for (version, record) in self.linked() {
+            // SAFETY: a record with an undecided head does not die.
+            unsafe { record.as_ref() }.release(version, guard);
+        }
+    }
+
+    /// Gives the versions their commit time and prunes below them.
+    pub(crate) fn settle(
+        &self,
+        commit: Timestamp,
+        horizon: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Settled {
+        let superseded = self.log.iter().filter(|write| write.supersedes).count();
+        let mut settled = Settled { superseded, pruned: 0 };
+        for (version, record) in self.linked() {
+            // SAFETY: the version was linked under the commit's pin, so it is alive.
+            unsafe { version.as_ref() }.settle(commit);
+            // SAFETY: a record whose newest version is this young does not die.
+            settled.pruned += unsafe { record.as_ref() }.prune(horizon, guard).versions;
+        }
+        settled
+    }
+}
+
+impl<K: Key, V: Value> Write<K, V> {
+    fn value(&self) -> Option<NonNull<V>> {
+        // SAFETY: the log owns the version, which never changes (1).
+        unsafe { self.version.as_ref() }.value().map(NonNull::from)
+    }
+
+    fn record(&self) -> Option<NonNull<Record<K, V>>> {
+        match &self.home {
+            Home::Shared(record)
+            | Home::Own(record)
+            | Home::Placed(record)
+            | Home::Found { record, .. } => Some(*record),
+            Home::Nowhere => None,
+        }
+    }
+
+    fn place(&mut self, table: &Table<K, V>, guard: &Guard<'_>) -> Option<NonNull<Record<K, V>>> {
+        match &mut self.home {
+            Home::Own(own) => {
+                let own = *own;
+                // The version moves into a box of its own when the record cannot be used.
+                self.place_own(own, table, guard);
+            }
+            Home::Found { record, spare } => {
+                // SAFETY: the record was found under the commit's pin.
+                if unsafe { record.as_ref() }.is_dead() {
+                    let placeholder = Record::placeholder(spare.key().clone());
+                    *record = match table.index().insert(placeholder, guard) {
+                        Ok(placed) => NonNull::from(placed),
+                        Err(occupied) => NonNull::from(occupied.found),
+                    };
+                }
+            }
+            Home::Shared(_) | Home::Placed(_) | Home::Nowhere => {}
+        }
+        self.record()
+    }
+
+    fn place_own(&mut self, own: NonNull<Record<K, V>>, table: &Table<K, V>, guard: &Guard<'_>) {
+        // Nowhere while user code runs: if it panics, the insert has dropped the record and with
+        // it the version.
+        self.home = Home::Nowhere;
+        self.stage = Stage::Linked;
+        // SAFETY: the record came from a box and is this log's own (4).
+        let boxed = unsafe { Box::from_raw(own.as_ptr()) };
+        match table.index().insert(boxed, guard) {
+            Ok(placed) => {
+                // Found anew: moving the box has ended what older pointers may be used for.
+                self.version = NonNull::from(placed.first());
+                self.home = Home::Placed(NonNull::from(placed));
+            }
+            Err(occupied) => {
+                let record = NonNull::from(occupied.found);
+                let mut spare = occupied.entry;
+                self.version = Version::boxed(spare.take_first());
+                self.home = Home::Found { record, spare };
+            }
+        }
+        self.stage = Stage::Private;
+    }
+}
+
+impl<K: Key, V: Value> Drop for Write<K, V> {
+    fn drop(&mut self) {
+        match (&self.home, self.stage) {
+            (Home::Own(record), _) => {
+                // SAFETY: the record came from a box and is this log's own (4).
+                drop(unsafe { Box::from_raw(record.as_ptr()) });
+            }
+            (Home::Placed(_), Stage::Private) => {
+                // SAFETY: the version in place was never linked, so nobody can have found it; the
+                // record stays while it is not vacant.
+                unsafe { Version::drop_embedded(self.version.as_ptr()) };
+            }
+            (_, Stage::Private) => {
+                // SAFETY: the version came from a box and was never linked (4).
+                drop(unsafe { Box::from_raw(self.version.as_ptr()) });
+            }
+            (_, Stage::Linked) => {}
+        }
+    }
+}
+
+// SAFETY: the log's records and versions are its own or shared between threads anyway; keys and
+// values may move to another thread with the transaction.
+unsafe impl<K: Key, V: Value> Send for WriteSet<K, V> {}
+
+/// A key inside a record, as the key of a map.
+struct KeyRef<K>(NonNull<K>);
+
+impl<K: Key> KeyRef<K> {
+    fn of<V: Value>(record: &Record<K, V>) -> Self {
+        Self(NonNull::from(record.key()))
+    }
+
+    fn get(&self) -> &K {
+        // SAFETY: a key in `top` outlives the map (3).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<K> Clone for KeyRef<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for KeyRef<K> {}
+
+impl<K: Key> PartialEq for KeyRef<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<K: Key> Eq for KeyRef<K> {}
+
+impl<K: Key> PartialOrd for KeyRef<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K: Key> Ord for KeyRef<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.get().cmp(other.get())
+    }
+}
+
+/// A borrowed key to look a [`KeyRef`] up with. (`Borrow<Q>` itself would clash with the blanket
+/// `Borrow<T> for T`.)
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+struct ByKey<Q: ?Sized>(Q);
+
+impl<Q: ?Sized> ByKey<Q> {
+    fn new(key: &Q) -> &Self {
+        // SAFETY: the wrapper is transparent, so both references have one layout.
+        unsafe { &*(std::ptr::from_ref(key) as *const Self) }
+    }
+}
+
+impl<K: Key + Borrow<Q>, Q: Ord + ?Sized> Borrow<ByKey<Q>> for KeyRef<K> {
+    fn borrow(&self) -> &ByKey<Q> {
+        ByKey::new(self.get().borrow())
+    }
+}
+
+/// Whether a range of a sorted map would panic on these bounds.
+fn is_inverted<K: Ord>(low: Bound<&K>, high: Bound<&K>) -> bool {
+    match (low, high) {
+        (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,
+        (
+            Bound::Included(low) | Bound::Excluded(low),
+            Bound::Included(high) | Bound::Excluded(high),
+        ) => low > high,
+        _ => false,
+    }
+}

@@ -1,0 +1,403 @@
+//! Cursors: the living entries of a range in order, from both ends.
+//!
+//! ```text
+//! front ─► run of a leaf ─► next child of the same content ─► next segment's content ...
+//!                                     ... previous child, or the segment that ends here ◄─ back
+//! ```
+//!
+//! 1. Everything that was in the index when the cursor was made, and is not removed meanwhile, is
+//!    met exactly once. What is inserted meanwhile may be met or not.
+//! 2. Keys strictly ascend at the front and strictly descend at the back, and the two ends never
+//!    cross: whatever one end gave out limits the other.
+//! 3. A content that was read stays good enough: what moved out of it later is still in it, and
+//!    what came later need not be met. At a segment's end the next segment is read after the
+//!    content, so nothing that a split had taken out of the content is missed.
+//! 4. The bounds become entries when the cursor is made: the first and the last one in range.
+//!    What lies beyond them and comes later is not met, which 1 allows.
+//!
+//! Used by `mvcc`.
+
+use super::content::Content;
+use super::hint::{Class, Probe, class, partition};
+use super::insert::fences;
+use super::run::Run;
+use super::segment::Segment;
+use super::{Entry, Shape, SkipList, Wide};
+use crate::epoch::Guard;
+use crate::sync::Ordering;
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Bound;
+
+/// Where an end of the cursor is.
+struct Place<'g, E: Entry, S: Shape> {
+    segment: &'g Segment<E, S>,
+    content: Content<'g, E>,
+    child: usize,
+}
+
+/// One end: the leaf it is in, as a run, and what of the run is left.
+struct End<'g, E: Entry, S: Shape> {
+    /// Nothing before the first leaf was read.
+    place: Option<Place<'g, E, S>>,
+    run: Run<'g, E>,
+    /// Front: the next item. Back: one beyond the next item.
+    at: usize,
+    /// Whether the whole run is known to lie within the other end's limit.
+    is_clear: bool,
+}
+
+impl<E: Entry, S: Shape> End<'_, E, S> {
+    fn new() -> Self {
+        Self { place: None, run: Run::new(), at: 0, is_clear: false }
+    }
+}
+
+/// How far an end may go.
+struct Limit<'g, E> {
+    entry: &'g E,
+    is_included: bool,
+}
+
+/// The living entries of a range.
+pub(crate) struct Cursor<'g, E: Entry, S: Shape = Wide> {
+    list: &'g SkipList<E, S>,
+    guard: &'g Guard<'g>,
+    front: End<'g, E, S>,
+    back: End<'g, E, S>,
+    /// What the back must not pass.
+    low: Option<Limit<'g, E>>,
+    /// What the front must not pass.
+    high: Option<Limit<'g, E>>,
+    is_done: bool,
+    /// Segments that the back has entered, so that an inconsistent `Ord` cannot make it circle.
+    crossings: u64,
+}
+
+impl<E: Entry, S: Shape> SkipList<E, S> {
+    /// The living entries between two bounds. Bounds that exclude each other give nothing.
+    pub(crate) fn range<'g, Q>(
+        &'g self,
+        bounds: (Bound<&Q>, Bound<&Q>),
+        guard: &'g Guard<'_>,
+    ) -> Cursor<'g, E, S>
+    where
+        E::Key: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let mut cursor = Cursor {
+            list: self,
+            guard,
+            front: End::new(),
+            back: End::new(),
+            low: None,
+            high: None,
+            is_done: false,
+            crossings: 0,
+        };
+        match bounds.0 {
+            Bound::Unbounded => {}
+            Bound::Included(key) => cursor.seek_front(&Probe::new(key), false),
+            Bound::Excluded(key) => cursor.seek_front(&Probe::new(key), true),
+        }
+        match bounds.1 {
+            Bound::Unbounded => {}
+            Bound::Included(key) => cursor.seek_back(&Probe::new(key), true),
+            Bound::Excluded(key) => cursor.seek_back(&Probe::new(key), false),
+        }
+        if let (Some(low), Some(high)) = (&cursor.low, &cursor.high) {
+            cursor.is_done |= low.entry.key() > high.entry.key();
+        }
+        cursor.front.is_clear = cursor.high.is_none();
+        cursor.back.is_clear = cursor.low.is_none();
+        cursor
+    }
+}
+
+impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
+    /// Puts the front at the first entry that does not lie before the probe (or at it, if
+    /// `or_equal`).
+    fn seek_front<Q>(&mut self, probe: &Probe<'_, E::Key, Q>, or_equal: bool)
+    where
+        E::Key: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let (segment, content) = self.enter(probe, true);
+        let child = content.child_of(probe, true);
+        self.front.place = Some(Place { segment, content, child });
+        self.read_front();
+        self.front.at = rank(&self.front.run, probe, or_equal);
+        while self.front.at == self.front.run.as_slice().len() {
+            if !self.advance() {
+                return;
+            }
+            self.front.at = rank(&self.front.run, probe, or_equal);
+        }
+        let first = self.front.run.as_slice().get(self.front.at).map(|item| item.entry());
+        self.low = first.map(|entry| Limit { entry, is_included: true });
+    }
+
+    /// Puts the back behind the last entry that lies before the probe (or at it, if `or_equal`).
+    fn seek_back<Q>(&mut self, probe: &Probe<'_, E::Key, Q>, or_equal: bool)
+    where
+        E::Key: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        if self.is_done {
+            return;
+        }
+        let (segment, content) = self.enter(probe, or_equal);
+        let child = content.child_of(probe, or_equal);
+        self.back.place = Some(Place { segment, content, child });
+        self.read_back();
+        self.back.at = rank(&self.back.run, probe, or_equal);
+        while self.back.at == 0 {
+            if !self.retreat() {
+                return;
+            }
+        }
+        let last = self.back.run.as_slice().get(self.back.at - 1).map(|item| item.entry());
+        self.high = last.map(|entry| Limit { entry, is_included: true });
+    }
+
+    /// The segment of the probe, or the last one that begins before it, and its content.
+    fn enter<Q>(
+        &self,
+        probe: &Probe<'_, E::Key, Q>,
+        or_equal: bool,
+    ) -> (&'g Segment<E, S>, Content<'g, E>)
+    where
+        E::Key: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let mut segment = self.list.descend(probe, or_equal, self.guard);
+        loop {
+            let content = segment.content(self.guard);
+            if let Some(right) = segment.right_for(probe, or_equal, self.guard) {
+                segment = right;
+            } else if segment.is_dead() {
+                segment = self.list.descend(probe, or_equal, self.guard);
+            } else {
+                return (segment, content);
+            }
+        }
+    }
+
+    /// Reads the leaf at the front's place and asks for the ones behind it.
+    fn read_front(&mut self) {
+        let Some(Place { content, child, .. }) = &self.front.place else { return };
+        let leaf = content.leaf(*child, self.guard);
+        leaf.read_into(leaf.state(), &mut self.front.run);
+        self.front.at = 0;
+        if child + 1 < content.len() {
+            content.leaf(child + 1, self.guard).prefetch_entries();
+        }
+        if child + 2 < content.len() {
+            let leaf = content.leaf(child + 2, self.guard);
+            leaf.prefetch_hints();
+            leaf.prefetch_places();
+        }
+    }
+
+    /// Reads the leaf at the back's place and asks for the ones before it.
+    fn read_back(&mut self) {
+        let Some(Place { content, child, .. }) = &self.back.place else { return };
+        let leaf = content.leaf(*child, self.guard);
+        leaf.read_into(leaf.state(), &mut self.back.run);
+        self.back.at = self.back.run.as_slice().len();
+        if *child >= 1 {
+            content.leaf(child - 1, self.guard).prefetch_entries();
+        }
+        if *child >= 2 {
+            let leaf = content.leaf(child - 2, self.guard);
+            leaf.prefetch_hints();
+            leaf.prefetch_places();
+        }
+    }
+
+    /// Moves the front to the next leaf. At the end of the list the cursor is done.
+    fn advance(&mut self) -> bool {
+        let guard = self.guard;
+        if let Some(place) = &mut self.front.place {
+            // All keys of the leaf that was read lie below the ones behind it, whatever is split
+            // meanwhile; an empty leaf is known by where it begins.
+            let low = fences(place.segment, place.content, place.child, None).0;
+            let last = self.front.run.as_slice().last().map(|item| item.key()).or(low);
+            if place.child + 1 < place.content.len() {
+                place.child += 1;
+            } else {
+                let mut next = Segment::alive(place.segment.link(0).next(guard), guard);
+                // A segment that was split off behind our back holds what we gave out already.
+                while let (Some(segment), Some(last)) = (next, last)
+                    && segment.low().is_some_and(|low| low <= last)
+                {
+                    next = Segment::alive(segment.link(0).next(guard), guard);
+                }
+                let Some(segment) = next else {
+                    self.is_done = true;
+                    return false;
+                };
+                *place = Place { segment, content: segment.content(guard), child: 0 };
+            }
+        } else {
+            let segment = &*self.list.head;
+            self.front.place = Some(Place { segment, content: segment.content(guard), child: 0 });
+        }
+        self.read_front();
+        self.front.is_clear = match (&self.high, self.front.run.as_slice().last()) {
+            (Some(high), Some(last)) => last.key() < high.entry.key(),
+            _ => true,
+        };
+        true
+    }
+
+    /// Moves the back to the previous leaf. At the start of the list the cursor is done.
+    fn retreat(&mut self) -> bool {
+        let guard = self.guard;
+        let crossed = match &mut self.back.place {
+            Some(place) if place.child > 0 => {
+                place.child -= 1;
+                None
+            }
+            Some(place) => {
+                let low = place.segment.low();
+                // Relaxed: under a consistent order the back enters each segment at most once.
+                let is_circling = self.crossings > self.list.births.load(Ordering::Relaxed);
+                let Some(low) = low.filter(|_| !is_circling) else {
+                    self.is_done = true;
+                    return false;
+                };
+                self.crossings += 1;
+                let probe = Probe::<E::Key, E::Key>::new(low);
+                let (segment, content) = self.enter(&probe, false);
+                let child = content.child_of(&probe, false);
+                self.back.place = Some(Place { segment, content, child });
+                Some(low)
+            }
+            None => {
+                let (segment, content) = self.enter_last();
+                let child = content.len() - 1;
+                self.back.place = Some(Place { segment, content, child });
+                None
+            }
+        };
+        self.read_back();
+        if let Some(low) = crossed {
+            // The segment may reach further by now than it did.
+            while let Some(last) = self.back.at.checked_sub(1)
+                && self.back.run.as_slice().get(last).is_some_and(|item| item.key() >= low)
+            {
+                self.back.at = last;
+            }
+        }
+        self.back.is_clear = match (&self.low, self.back.run.as_slice().first()) {
+            (Some(low), Some(first)) => first.key() > low.entry.key(),
+            _ => true,
+        };
+        true
+    }
+
+    /// The last segment and its content.
+    fn enter_last(&self) -> (&'g Segment<E, S>, Content<'g, E>) {
+        let (list, guard) = (self.list, self.guard);
+        loop {
+            let mut segment = &*list.head;
+            // Relaxed: a lower top only means more steps.
+            for level in (0..=list.top.load(Ordering::Relaxed)).rev() {
+                while let Some(next) = segment.link(level).next(guard).filter(|it| !it.is_dead()) {
+                    segment = next;
+                }
+            }
+            loop {
+                let content = segment.content(guard);
+                match Segment::alive(segment.link(0).next(guard), guard) {
+                    Some(next) => segment = next,
+                    None if segment.is_dead() => break,
+                    None => return (segment, content),
+                }
+            }
+        }
+    }
+
+    fn is_beyond_high(&self, entry: &E) -> bool {
+        self.high.as_ref().is_some_and(|high| {
+            let order = entry.key().cmp(high.entry.key());
+            order.is_gt() || (order.is_eq() && !high.is_included)
+        })
+    }
+
+    fn is_beyond_low(&self, entry: &E) -> bool {
+        self.low.as_ref().is_some_and(|low| {
+            let order = entry.key().cmp(low.entry.key());
+            order.is_lt() || (order.is_eq() && !low.is_included)
+        })
+    }
+}
+
+/// How many items of a run lie before the probe, or at it too if `or_equal`.
+fn rank<E: Entry, Q>(run: &Run<'_, E>, probe: &Probe<'_, E::Key, Q>, or_equal: bool) -> usize
+where
+    E::Key: Borrow<Q>,
+    Q: Ord + ?Sized,
+{
+    let items = run.as_slice();
+    let hint = probe.hint(0);
+    partition(0, items.len(), |at| {
+        items.get(at).is_some_and(|item| match class::<E::Key>() {
+            Class::Exact if probe.is_exact() => item.hint < hint || (or_equal && item.hint == hint),
+            // The leaf may be too old for the hints to hold for this probe: keys decide.
+            _ => probe.is_after(item.key(), or_equal),
+        })
+    })
+}
+
+impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
+    type Item = &'g E;
+
+    fn next(&mut self) -> Option<&'g E> {
+        while !self.is_done {
+            let Some(item) = self.front.run.as_slice().get(self.front.at) else {
+                self.advance();
+                continue;
+            };
+            let entry = item.entry();
+            self.front.at += 1;
+            if !self.front.is_clear && self.is_beyond_high(entry) {
+                self.is_done = true;
+            } else if !entry.is_dead() {
+                self.low = Some(Limit { entry, is_included: false });
+                self.back.is_clear = false;
+                return Some(entry);
+            }
+        }
+        None
+    }
+}
+
+impl<E: Entry, S: Shape> DoubleEndedIterator for Cursor<'_, E, S> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        while !self.is_done {
+            let Some(last) = self.back.at.checked_sub(1) else {
+                self.retreat();
+                continue;
+            };
+            self.back.at = last;
+            let Some(item) = self.back.run.as_slice().get(last) else { continue };
+            let entry = item.entry();
+            if !self.back.is_clear && self.is_beyond_low(entry) {
+                self.is_done = true;
+            } else if !entry.is_dead() {
+                self.high = Some(Limit { entry, is_included: false });
+                self.front.is_clear = false;
+                return Some(entry);
+            }
+        }
+        None
+    }
+}
+
+impl<E: Entry, S: Shape> fmt::Debug for Cursor<'_, E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").field("is_done", &self.is_done).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,275 @@
+//! Committing: from private writes to visible ones, or back.
+//!
+//! ```text
+//! 1 place     a record for each key in the index     user `Ord`; nothing held
+//! 2 freeze    what was read and written              user `Ord`; nothing held
+//! 3 take      version heads, by address              waits for those who are at 3 to 5 already
+//! 4 certify   and link: the commit point             the conflict graph decides
+//! 5 stamp     versions carry the commit time         cannot fail
+//! ```
+//!
+//! 1. Heads are taken in the order of their addresses, so two commits never wait for each other.
+//! 2. Whatever goes wrong before the link, a panic in the user's `Ord` included, takes every
+//!    version off its head again.
+//! 3. The guard outlives the node: while a version of ours may still be found on a head, the pin
+//!    keeps the status that it points at.
+
+use crossbeam_utils::Backoff;
+
+use crate::epoch::Guard;
+use crate::error::{ConflictKind, Error, Evidence, Result};
+use crate::id::Timestamp;
+use crate::mvcc::footprint::{Footprint, WriteRef};
+use crate::mvcc::record::TakeError;
+use crate::ssi::{Footprint as _, Linked, Pending, Refusal, Status};
+use crate::sync::Arc;
+use crate::txn::counters::Count;
+use crate::txn::engine::Engine;
+use crate::txn::transaction::{Seat, Transaction, Workspaces};
+
+impl Transaction<'_> {
+    /// Makes everything the transaction wrote visible at once, at the returned moment; or nothing.
+    ///
+    /// A transaction that wrote nothing returns a moment at which everything it read was current.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if the isolation level would be broken: nothing was written, and the
+    /// transaction may be run again from its beginning. [`Error::BucketDropped`] if it wrote to a
+    /// bucket that has been dropped.
+    pub fn commit(self) -> Result<Timestamp> {
+        // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).
+        let Self { participant, mut workspaces, log, label, seat, .. } = self;
+        let engine = seat.engine();
+        let guard = participant.pin();
+
+        let mut writes = Vec::new();
+        let mut intervals = Vec::new();
+        let mut dropped = None;
+        workspaces.for_each_mut(|workspace| {
+            let before = writes.len();
+            workspace.place(&guard, &mut writes);
+            if writes.len() > before && workspace.table().is_dropped() {
+                dropped = Some(workspace.bucket());
+            }
+            let bucket = workspace.bucket();
+            intervals.extend(workspace.freeze_reads().map(|read| (bucket, read)));
+        });
+        if let Some(bucket) = dropped {
+            return Err(Error::BucketDropped { bucket: engine.catalog().name(bucket) });
+        }
+        let (reads, locks) = log.take();
+        let footprint = Footprint::new(reads, locks, writes, intervals);
+
+        if !footprint.has_writes() && !footprint.has_locks() {
+            return finish_reads(seat, label, footprint, &guard);
+        }
+        let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
+        engine.log().admit(seat.registration());
+        let linked = match link(&mut workspaces, pending, &seat, &guard) {
+            Ok(linked) => linked,
+            Err(evidence) => {
+                engine.counters().add(evidence.kind.into(), 1);
+                return Err(evidence.into());
+            }
+        };
+        let commit = linked.timestamp();
+        let horizon = engine.horizon();
+        let counters = engine.counters();
+        workspaces.for_each_mut(|workspace| {
+            let settled = workspace.settle(commit, horizon, &guard);
+            counters.add(Count::VersionsMade, settled.superseded as u64);
+            counters.add(Count::VersionsPruned, settled.pruned as u64);
+        });
+        engine.log().finish(linked, seat.give_up(), &guard);
+        counters.add(Count::Commits, 1);
+        engine.committed(commit, &guard);
+        Ok(commit)
+    }
+}
+
+/// Ends a transaction that wrote nothing.
+fn finish_reads(
+    seat: Seat<'_>,
+    label: Option<Arc<str>>,
+    footprint: Footprint,
+    guard: &Guard<'_>,
+) -> Result<Timestamp> {
+    let engine = seat.engine();
+    let commit = if footprint.has_reads() {
+        match engine.log().commit_reads(seat.registration(), label, footprint, guard) {
+            Ok(commit) => commit,
+            Err(refusal) => {
+                let evidence = Evidence::of(kind_of(&refusal));
+                engine.counters().add(evidence.kind.into(), 1);
+                return Err(evidence.into());
+            }
+        }
+    } else {
+        seat.registration().snapshot()
+    };
+    engine.log().leave(seat.give_up());
+    engine.counters().add(Count::Commits, 1);
+    Ok(commit)
+}
+
+/// The version heads a commit has taken. Dropped before the link, it takes them off again.
+struct Heads<'w, 'db, 'g> {
+    workspaces: &'w mut Workspaces<'db>,
+    guard: &'g Guard<'g>,
+    linked: bool,
+}
+
+impl Drop for Heads<'_, '_, '_> {
+    fn drop(&mut self) {
+        if !self.linked {
+            let guard = self.guard;
+            self.workspaces.for_each_mut(|workspace| workspace.release(guard));
+        }
+    }
+}
+
+/// Takes the heads, certifies and links.
+fn link<'g>(
+    workspaces: &mut Workspaces<'_>,
+    pending: Pending<'g, Footprint>,
+    seat: &Seat<'_>,
+    guard: &'g Guard<'g>,
+) -> std::result::Result<Linked<'g, Footprint>, Evidence> {
+    let engine = seat.engine();
+    let mut pending = pending;
+    let mut heads = Heads { workspaces, guard, linked: false };
+    if let Err((write, newer)) = heads.take(&mut pending, seat.registration().snapshot()) {
+        let evidence = evidence_of_write(engine, seat, write, newer, guard);
+        pending.abort();
+        drop(heads);
+        return Err(evidence);
+    }
+    match engine.log().commit(pending, seat.registration(), guard) {
+        Ok(linked) => {
+            heads.linked = true;
+            Ok(linked)
+        }
+        Err(refused) => {
+            let evidence =
+                evidence_of(engine, seat, &refused.refusal, refused.pending.footprint(), guard);
+            // The heads first: versions must not point at a status that was handed over.
+            drop(heads);
+            drop(refused);
+            Err(evidence)
+        }
+    }
+}
+
+/// A key that was lost to another transaction, and when that one committed, if it did.
+type Lost = (WriteRef, Option<Timestamp>);
+
+impl Heads<'_, '_, '_> {
+    fn take(
+        &mut self,
+        pending: &mut Pending<'_, Footprint>,
+        snapshot: Timestamp,
+    ) -> std::result::Result<(), Lost> {
+        let owner: *const Status = pending.status();
+        let mut moved = Vec::new();
+        for &write in pending.footprint().writes() {
+            match self.take_one(write, owner, snapshot) {
+                Ok(()) => {}
+                Err(TakeError::Newer(newer)) => return Err((write, Some(newer))),
+                Err(_) => moved.push(write),
+            }
+        }
+        // A sweep removed these records since they were found. Their successors come out of
+        // order, so nothing is waited for (keeps 1).
+        for write in moved {
+            let mut to = write;
+            loop {
+                let workspace = self.workspaces.of(write.bucket);
+                to.record = workspace.place_again(write.index, self.guard);
+                match workspace.take(write.index, owner, snapshot, self.guard) {
+                    Ok(()) => break,
+                    Err(TakeError::Dead) => {}
+                    Err(TakeError::Newer(newer)) => return Err((to, Some(newer))),
+                    Err(TakeError::Busy) => return Err((to, None)),
+                }
+            }
+            pending.footprint_mut().move_write(write, to);
+        }
+        Ok(())
+    }
+
+    /// Takes one head, waiting while another transaction is deciding about it: that one is past
+    /// all user code, and waits only for heads at higher addresses.
+    fn take_one(
+        &mut self,
+        write: WriteRef,
+        owner: *const Status,
+        snapshot: Timestamp,
+    ) -> std::result::Result<(), TakeError> {
+        let backoff = Backoff::new();
+        loop {
+            let workspace = self.workspaces.of(write.bucket);
+            match workspace.take(write.index, owner, snapshot, self.guard) {
+                Err(TakeError::Busy) => backoff.snooze(),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+fn kind_of(refusal: &Refusal) -> ConflictKind {
+    match refusal {
+        Refusal::Overwritten { .. } | Refusal::Cycle(_) => ConflictKind::Cycle,
+        Refusal::ReadOnlyPivot { .. } => ConflictKind::ReadOnlyPivot,
+        Refusal::WindowLost => ConflictKind::WindowLost,
+        Refusal::SearchBudget => ConflictKind::SearchBudget,
+        Refusal::Locked { .. } => ConflictKind::WriteWrite,
+    }
+}
+
+/// Names what `write` is about.
+fn name(engine: &Engine, evidence: &mut Evidence, write: WriteRef, guard: &Guard<'_>) {
+    let table = engine.catalog().tables().get(write.bucket);
+    evidence.bucket = Some(engine.catalog().name(write.bucket));
+    evidence.key = Some(write.key(table, guard));
+}
+
+fn evidence_of_write(
+    engine: &Engine,
+    seat: &Seat<'_>,
+    write: WriteRef,
+    newer: Option<Timestamp>,
+    guard: &Guard<'_>,
+) -> Evidence {
+    let mut evidence = Evidence::of(ConflictKind::WriteWrite);
+    name(engine, &mut evidence, write, guard);
+    let met = newer.and_then(|at| engine.log().met(at, seat.registration(), guard));
+    evidence.other = met.and_then(|met| met.label);
+    evidence
+}
+
+fn evidence_of(
+    engine: &Engine,
+    seat: &Seat<'_>,
+    refusal: &Refusal,
+    footprint: &Footprint,
+    guard: &Guard<'_>,
+) -> Evidence {
+    let mut evidence = Evidence::of(kind_of(refusal));
+    let peer = match refusal {
+        Refusal::Overwritten { by } | Refusal::Locked { by } => Some(by),
+        Refusal::Cycle(witness) => {
+            evidence.cycle = witness.steps.iter().map(|step| step.peer.timestamp).collect();
+            witness.steps.first().map(|step| &step.peer)
+        }
+        _ => None,
+    };
+    let Some(peer) = peer else { return evidence };
+    evidence.other.clone_from(&peer.label);
+    if let Some(met) = engine.log().met(peer.timestamp, seat.registration(), guard)
+        && let Some(write) = footprint.overlap(met.footprint)
+    {
+        name(engine, &mut evidence, write, guard);
+    }
+    evidence
+}

@@ -1,0 +1,130 @@
+//! What everything in one database shares.
+//!
+//! 1. The collector is dropped before the tables: what it still holds may point into records.
+//! 2. The commit log is dropped before both: its nodes name records, and need none of them.
+
+use crossbeam_utils::CachePadded;
+
+use crate::epoch::{Collector, Guard};
+use crate::id::Timestamp;
+use crate::mvcc::footprint::Footprint;
+use crate::mvcc::table::Swept;
+use crate::ssi::{CommitLog, Rules};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::txn::catalog::Catalog;
+use crate::txn::counters::{Count, Counters};
+use crate::txn::options::Isolation;
+
+/// A commit whose timestamp this divides recomputes the horizon.
+const HORIZON_EVERY: u64 = 32;
+
+/// What an engine is made with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) isolation: Isolation,
+    pub(crate) rules: Rules,
+}
+
+/// The shared state of a database.
+pub(crate) struct Engine {
+    log: CommitLog<Footprint>,
+    collector: Collector,
+    catalog: Catalog,
+    /// No snapshot, running or to come, lies below this.
+    horizon: CachePadded<AtomicU64>,
+    counters: Counters,
+    isolation: Isolation,
+    /// The table that the next vacuum begins with.
+    vacuum: Mutex<usize>,
+}
+
+impl Engine {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            log: CommitLog::new(settings.rules),
+            collector: Collector::new(),
+            catalog: Catalog::new(),
+            horizon: CachePadded::new(AtomicU64::new(0)),
+            counters: Counters::new(),
+            isolation: settings.isolation,
+            vacuum: Mutex::new(0),
+        }
+    }
+
+    pub(crate) fn log(&self) -> &CommitLog<Footprint> {
+        &self.log
+    }
+
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Below this nobody reads. May lag behind.
+    pub(crate) fn horizon(&self) -> Timestamp {
+        // Relaxed: the number is right by itself; what it allows to prune is unlinked by swaps
+        // that order themselves.
+        Timestamp::from_raw(self.horizon.load(Ordering::Relaxed))
+    }
+
+    /// Recomputes the horizon now and then, on the thread that commits.
+    pub(crate) fn committed(&self, commit: Timestamp, guard: &Guard<'_>) {
+        if commit.get().is_multiple_of(HORIZON_EVERY) {
+            self.raise_horizon(guard);
+        }
+    }
+
+    pub(crate) fn raise_horizon(&self, guard: &Guard<'_>) -> Timestamp {
+        let horizon = self.log.horizons(guard).any;
+        // Relaxed: as in `horizon`.
+        self.horizon.fetch_max(horizon.get(), Ordering::Relaxed);
+        horizon
+    }
+
+    /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
+    /// nothing, trims the commit log and frees what readers have let go of.
+    pub(crate) fn vacuum(&self, budget: usize) -> Swept {
+        let mut total = Swept::default();
+        if let Some(mut next) = self.vacuum.try_lock() {
+            let tables = self.catalog.tables();
+            let count = tables.iter().count();
+            // One table more than there are: the first may be entered in its middle.
+            for _ in 0..=count {
+                if total.visited >= budget || count == 0 {
+                    break;
+                }
+                let guard = self.collector.pin();
+                let horizon = self.raise_horizon(&guard);
+                self.log.trim(&guard);
+                let Some(table) = tables.iter().nth(*next % count) else { break };
+                let swept = table.sweep(horizon, budget - total.visited, &guard);
+                total.visited += swept.visited;
+                total.versions += swept.versions;
+                total.records += swept.records;
+                if swept.wrapped {
+                    *next = (*next + 1) % count;
+                }
+            }
+        }
+        self.counters.add(Count::VersionsPruned, total.versions as u64);
+        self.collector.collect();
+        total
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("isolation", &self.isolation).finish_non_exhaustive()
+    }
+}

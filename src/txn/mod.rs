@@ -1,0 +1,42 @@
+//! Transactions: what they read and write, how they commit, how they are run again.
+//!
+//! ```text
+//! Engine            everything that one database shares
+//!   begin ──► Transaction ──get, insert, range──► Workspace per bucket
+//!                 │
+//!                 └─commit─► place ─► take heads ─► certify and link ─► stamp, prune
+//!                               │         │              │
+//!                             user `Ord`  └── refused ◄──┘      nothing is left behind
+//! retry      runs a closure until it commits: backoff first, then the gate
+//! Snapshot   reads only; never refused, never in the way
+//! ```
+//!
+//! This floor contains no unsafe code: what it promises about memory it promises through the
+//! types of the floors below.
+
+mod bounds;
+mod bucket;
+mod catalog;
+mod commit;
+mod counters;
+mod drop_bucket;
+mod engine;
+mod operations;
+mod options;
+mod retry;
+mod savepoint;
+mod snapshot;
+mod transaction;
+
+pub use bucket::Bucket;
+pub use operations::Integer;
+pub use options::{Isolation, TransactionOptions};
+pub use snapshot::Snapshot;
+pub use transaction::Transaction;
+
+pub(crate) use bounds::{owned_bounds, prefix_bounds};
+pub(crate) use catalog::BucketEntry;
+pub(crate) use counters::Count;
+pub(crate) use drop_bucket::drop_bucket;
+pub(crate) use engine::{Engine, Settings};
+pub(crate) use retry::run;

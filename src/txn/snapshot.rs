@@ -1,0 +1,217 @@
+//! Read-only snapshots.
+//!
+//! 1. A snapshot is registered from before its moment was fixed until the last clone is dropped.
+//! 2. The moment is marked in the commit log, so that a later commit that would contradict what
+//!    the snapshot may have seen is refused; the snapshot itself never is, and tracks nothing.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::id::Timestamp;
+use crate::mvcc::range::Range;
+use crate::mvcc::table::Table;
+use crate::mvcc::view::ReadView;
+use crate::mvcc::{Key, Lookup, Prefix, Value};
+use crate::ssi::{Entry, Tag};
+use crate::sync::Arc;
+use crate::txn::bounds::{owned_bounds, prefix_bounds};
+use crate::txn::bucket::Bucket;
+use crate::txn::engine::Engine;
+
+/// The whole database as it was at one moment.
+///
+/// A snapshot holds every commit that returned before it was taken. Reading from it never waits,
+/// is never refused and hinders no one. It is cheap to clone and may be shared between threads,
+/// with a rayon pool for instance, and keeps the database alive. While it lives, the versions it
+/// can see are kept in memory.
+#[derive(Clone)]
+pub struct Snapshot {
+    seat: Arc<Seat>,
+}
+
+struct Seat {
+    engine: Arc<Engine>,
+    entry: Option<Entry>,
+}
+
+impl Seat {
+    fn entry(&self) -> &Entry {
+        self.entry.as_ref().expect("the entry is given back only at the end")
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.engine.log().leave_seen(entry);
+        }
+    }
+}
+
+impl Snapshot {
+    /// A snapshot of now. A tagged one can be found in the statistics with its age.
+    pub(crate) fn take(engine: &Arc<Engine>, tagged: bool) -> Self {
+        let tag = tagged.then(|| Tag { label: None, since: Instant::now() });
+        let entry = {
+            let guard = engine.collector().pin();
+            engine.log().begin_seen(tag, &guard).0
+        };
+        let seat = Seat { engine: Arc::clone(engine), entry: Some(entry) };
+        Self { seat: Arc::new(seat) }
+    }
+
+    /// The moment: the snapshot holds what was committed at or before it.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.seat.entry().snapshot()
+    }
+
+    fn view(&self) -> ReadView<'_> {
+        ReadView::of_snapshot(self.seat.entry(), self.seat.engine.collector())
+    }
+
+    fn table<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<&Table<K, V>> {
+        if !Arc::ptr_eq(&self.seat.engine, bucket.engine()) {
+            return Err(Error::ForeignBucket { bucket: bucket.name() });
+        }
+        self.seat.engine.catalog().table(bucket.id())
+    }
+
+    /// Says whether the bucket can be read through this snapshot.
+    pub(crate) fn check_bucket<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<()> {
+        self.table(bucket).map(drop)
+    }
+
+    /// The value of `key`. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; the same goes for every operation
+    /// with a bucket.
+    pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Ord + ?Sized,
+    {
+        Ok(self.view().get(self.table(bucket)?, key).map(|found| found.value))
+    }
+
+    /// Whether `key` has a value. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn contains_key<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<bool>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Ord + ?Sized,
+    {
+        Ok(self.get(bucket, key)?.is_some())
+    }
+
+    fn open_range<K: Key, V: Value>(
+        &self,
+        bucket: &Bucket<K, V>,
+        (low, high): (Bound<K>, Bound<K>),
+    ) -> Result<Range<'_, K, V>> {
+        Ok(Range::over_snapshot(self.view(), self.table(bucket)?, low, high))
+    }
+
+    /// The entries in a range of keys, in order, from both ends. An empty or inverted range has
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn range<K, V, Q>(
+        &self,
+        bucket: &Bucket<K, V>,
+        range: impl RangeBounds<Q>,
+    ) -> Result<Range<'_, K, V>>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Lookup<K> + ?Sized,
+    {
+        self.open_range(bucket, owned_bounds(&range))
+    }
+
+    /// All entries, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[expect(clippy::iter_not_returning_iterator, reason = "a dropped bucket has no iterator")]
+    pub fn iter<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<Range<'_, K, V>> {
+        self.open_range(bucket, (Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn prefix<K, V, Q>(&self, bucket: &Bucket<K, V>, prefix: &Q) -> Result<Range<'_, K, V>>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Lookup<K> + Prefix<Owned: Into<K>> + ?Sized,
+    {
+        self.open_range(bucket, prefix_bounds(prefix))
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn first_key_value<K, V>(&self, bucket: &Bucket<K, V>) -> Result<Option<(&K, &V)>>
+    where
+        K: Key,
+        V: Value,
+    {
+        Ok(self.iter(bucket)?.next())
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn last_key_value<K, V>(&self, bucket: &Bucket<K, V>) -> Result<Option<(&K, &V)>>
+    where
+        K: Key,
+        V: Value,
+    {
+        Ok(self.iter(bucket)?.next_back())
+    }
+
+    /// The number of entries. Counts them: O(n).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn len<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<usize> {
+        Ok(self.iter(bucket)?.count())
+    }
+
+    /// Whether the bucket has no entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn is_empty<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<bool> {
+        Ok(self.iter(bucket)?.next().is_none())
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("timestamp", &self.timestamp()).finish_non_exhaustive()
+    }
+}

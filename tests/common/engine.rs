@@ -1,0 +1,267 @@
+//! The engine under trial: the eight keys lie in two buckets, cut at any place.
+//!
+//! The names of the keys are prefixes of one another as the intervals in `program` want it: `a`
+//! begins 0 to 2, `b` 3 to 6, `bb` 5 and 6, `c` 7. A scan over the cut is two ranges, one behind
+//! the other.
+
+use std::ops::Bound;
+
+use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot};
+use palisade::{Transaction as Txn, TransactionOptions};
+
+use super::store::{ABSENT, Abort, Key, Level, Reader, Scan, Store, Transaction, Yield};
+
+const NAMES: [&str; 8] = ["a", "aa", "ab", "b", "ba", "bb", "bba", "c"];
+
+pub(crate) struct Engine {
+    db: Database,
+    low: Bucket<String, u64>,
+    high: Bucket<String, u64>,
+    cut: Key,
+    level: Level,
+}
+
+/// A transaction or a snapshot, and the store it belongs to.
+pub(crate) struct Open<'s, T> {
+    store: &'s Engine,
+    inner: T,
+}
+
+fn isolation(level: Level) -> Isolation {
+    match level {
+        Level::Serializable => Isolation::Serializable,
+        Level::Snapshot => Isolation::Snapshot,
+    }
+}
+
+/// The rank of a key of the store.
+fn rank(name: &str) -> Key {
+    let at = NAMES.iter().position(|known| *known == name);
+    u8::try_from(at.expect("only these keys were inserted")).expect("there are eight")
+}
+
+fn abort(error: Error) -> Abort {
+    let Error::Conflict(conflict) = error else { panic!("no conflict: {error}") };
+    match conflict.kind() {
+        ConflictKind::WriteWrite => Abort::WriteWrite,
+        ConflictKind::Cycle => Abort::Cycle,
+        ConflictKind::ReadOnlyPivot => Abort::ReadOnlyPivot,
+        ConflictKind::WindowLost => Abort::WindowLost,
+        ConflictKind::SearchBudget => Abort::SearchBudget,
+        other => panic!("an unknown kind of conflict: {other}"),
+    }
+}
+
+impl Engine {
+    /// An empty database at `level`, with the keys below `cut` in one bucket and the others in
+    /// another.
+    pub(crate) fn new(level: Level, cut: Key) -> Self {
+        Self::with(Options::new(), level, cut)
+    }
+
+    pub(crate) fn with(options: Options, level: Level, cut: Key) -> Self {
+        let db = options.isolation(isolation(level)).in_memory();
+        let low = db.bucket("low").expect("the name is free");
+        let high = db.bucket("high").expect("the name is free");
+        Self { db, low, high, cut, level }
+    }
+
+    fn of(&self, key: Key) -> (&Bucket<String, u64>, &'static str) {
+        let bucket = if key < self.cut { &self.low } else { &self.high };
+        (bucket, NAMES[usize::from(key)])
+    }
+
+    /// The bounds of `lo..hi` in the low and in the high bucket, where there are any.
+    fn parts(&self, lo: Key, hi: Key) -> [Option<(Key, Key)>; 2] {
+        let (low, high) = ((lo, hi.min(self.cut)), (lo.max(self.cut), hi));
+        [low, high].map(|part| (part.0 < part.1).then_some(part))
+    }
+
+    /// The bucket and the prefix that hold exactly `lo..hi`, if there is one.
+    fn prefix(&self, scan: Scan) -> Option<(&Bucket<String, u64>, &'static str)> {
+        let prefix = match (scan.lo, scan.hi) {
+            (0, 3) => "a",
+            (3, 7) => "b",
+            (5, 7) => "bb",
+            (7, 8) => "c",
+            _ => return None,
+        };
+        let whole = scan.hi <= self.cut || scan.lo >= self.cut;
+        (scan.prefix && whole).then(|| (self.of(scan.lo).0, prefix))
+    }
+}
+
+fn bounds((lo, hi): (Key, Key)) -> (Bound<&'static str>, Bound<&'static str>) {
+    let end = NAMES.get(usize::from(hi)).map_or(Bound::Unbounded, |name| Bound::Excluded(*name));
+    (Bound::Included(NAMES[usize::from(lo)]), end)
+}
+
+fn ranked((name, value): (&String, &u64)) -> (Key, u64) {
+    (rank(name), *value)
+}
+
+/// Transactions and snapshots have the same reads, but no trait in common.
+macro_rules! reads {
+    ($type:ty, $timestamp:ident) => {
+        impl Reader for Open<'_, $type> {
+            fn snapshot_timestamp(&self) -> u64 {
+                self.inner.$timestamp().get()
+            }
+
+            fn get(&self, key: Key) -> Result<u64, Abort> {
+                let (bucket, name) = self.store.of(key);
+                let found = self.inner.get(bucket, name).map_err(abort)?;
+                Ok(found.copied().unwrap_or(ABSENT))
+            }
+
+            fn contains(&self, key: Key) -> Result<bool, Abort> {
+                let (bucket, name) = self.store.of(key);
+                self.inner.contains_key(bucket, name).map_err(abort)
+            }
+
+            fn scan(&self, scan: Scan) -> Result<Yield, Abort> {
+                let Engine { low, high, .. } = self.store;
+                if let Some((bucket, prefix)) = self.store.prefix(scan) {
+                    let found = self.inner.prefix::<_, _, str>(bucket, prefix).map_err(abort)?;
+                    return Ok(Yield::collect(scan, found.map(ranked)));
+                }
+                let [below, above] = self.store.parts(scan.lo, scan.hi);
+                let open = |bucket, part: Option<(Key, Key)>| {
+                    part.map(|part| {
+                        self.inner.range::<_, _, str>(bucket, bounds(part)).map_err(abort)
+                    })
+                    .transpose()
+                };
+                let below = open(low, below)?.into_iter().flatten();
+                let found = below.chain(open(high, above)?.into_iter().flatten());
+                Ok(Yield::collect(scan, found.map(ranked)))
+            }
+
+            fn end(&self, last: bool) -> Result<Option<(Key, u64)>, Abort> {
+                let Engine { low, high, .. } = self.store;
+                for bucket in if last { [high, low] } else { [low, high] } {
+                    let found = match last {
+                        true => self.inner.last_key_value(bucket),
+                        false => self.inner.first_key_value(bucket),
+                    };
+                    if let Some(entry) = found.map_err(abort)? {
+                        return Ok(Some(ranked(entry)));
+                    }
+                }
+                Ok(None)
+            }
+
+            fn len(&self) -> Result<usize, Abort> {
+                let Engine { low, high, .. } = self.store;
+                let low = self.inner.len(low).map_err(abort)?;
+                Ok(low + self.inner.len(high).map_err(abort)?)
+            }
+        }
+    };
+}
+
+reads!(Txn<'_>, snapshot_timestamp);
+reads!(Snapshot, timestamp);
+
+impl Transaction for Open<'_, Txn<'_>> {
+    fn peek(&self, key: Key) -> Result<u64, Abort> {
+        let (bucket, name) = self.store.of(key);
+        Ok(self.inner.peek(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+    }
+
+    fn get_for_update(&self, key: Key) -> Result<u64, Abort> {
+        let (bucket, name) = self.store.of(key);
+        Ok(self.inner.get_for_update(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+    }
+
+    fn insert(&self, key: Key, value: u64) -> Result<u64, Abort> {
+        let (bucket, name) = self.store.of(key);
+        let before = self.inner.insert(bucket, name.into(), value).map_err(abort)?;
+        Ok(before.copied().unwrap_or(ABSENT))
+    }
+
+    fn update(&self, key: Key, value: u64) -> Result<u64, Abort> {
+        let (bucket, name) = self.store.of(key);
+        let mut before = ABSENT;
+        let change = |now: Option<&u64>| {
+            before = now.copied().unwrap_or(ABSENT);
+            Some(value)
+        };
+        self.inner.update(bucket, name.into(), change).map_err(abort)?;
+        Ok(before)
+    }
+
+    fn remove(&self, key: Key) -> Result<u64, Abort> {
+        let (bucket, name) = self.store.of(key);
+        Ok(self.inner.remove(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+    }
+
+    fn insert_if_absent(&self, key: Key, value: u64) -> Result<bool, Abort> {
+        let (bucket, name) = self.store.of(key);
+        self.inner.insert_if_absent(bucket, name.into(), value).map_err(abort)
+    }
+
+    fn remove_range(&self, lo: Key, hi: Key) -> Result<usize, Abort> {
+        let buckets = [&self.store.low, &self.store.high];
+        let mut removed = 0;
+        for (bucket, part) in buckets.into_iter().zip(self.store.parts(lo, hi)) {
+            if let Some(part) = part {
+                let found = self.inner.remove_range::<_, _, str>(bucket, bounds(part));
+                removed += found.map_err(abort)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn pop(&self, last: bool) -> Result<Option<(Key, u64)>, Abort> {
+        let Engine { low, high, .. } = self.store;
+        for bucket in if last { [high, low] } else { [low, high] } {
+            let found = match last {
+                true => self.inner.pop_last(bucket),
+                false => self.inner.pop_first(bucket),
+            };
+            if let Some(entry) = found.map_err(abort)? {
+                return Ok(Some(ranked(entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn savepoint(&self, name: u8) {
+        self.inner.savepoint(NAMES[usize::from(name)]);
+    }
+
+    fn roll_back_to(&self, name: u8) {
+        self.inner.rollback_to(NAMES[usize::from(name)]).expect("the savepoint was made");
+    }
+
+    fn commit(self) -> Result<u64, Abort> {
+        self.inner.commit().map(palisade::Timestamp::get).map_err(abort)
+    }
+
+    fn roll_back(self) {
+        self.inner.rollback();
+    }
+}
+
+impl Store for Engine {
+    type Txn<'s> = Open<'s, Txn<'s>>;
+    type Snap<'s> = Open<'s, Snapshot>;
+
+    fn begin(&self, level: Level) -> Self::Txn<'_> {
+        let inner = if level == self.level {
+            self.db.begin()
+        } else {
+            self.db.begin_with(&TransactionOptions::new().isolation(isolation(level)))
+        };
+        Open { store: self, inner }
+    }
+
+    fn snapshot(&self) -> Self::Snap<'_> {
+        Open { store: self, inner: self.db.snapshot() }
+    }
+
+    fn vacuum(&self) {
+        self.db.vacuum(16);
+    }
+}

@@ -1,0 +1,405 @@
+//! A slow store that is right, and the bugs it can be given to see whether the judges notice.
+//!
+//! One mutex, all versions of all keys, and at commit an exact search for a cycle in the graph
+//! of everything committed since nothing was open. A snapshot that is declared read-only leaves
+//! its timestamp, and a commit that could close a cycle through it is refused.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::store::{ABSENT, Abort, KEYS, Key, Level, Reader, Scan, State, Store, Transaction};
+use super::store::{Yield, bit, keys, mask};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    None,
+    /// A scan shows what was committed instead of what the transaction wrote.
+    OwnWriteLost,
+    /// Reading a key without a value leaves no trace.
+    AbsentReadUntracked,
+    /// A scan tracks the keys it yields, not the interval.
+    RangeUntracked,
+    /// Half of the keys are read as of one commit earlier.
+    SnapshotTorn,
+    /// Only direct conflicts back and forth are found, no longer cycles.
+    EdgeDropped,
+    /// The lock is let go between the decision and the publication.
+    ValidationNotAtomic,
+    /// The last of two writers of one key wins.
+    FirstCommitterMissing,
+    /// A transaction may begin one commit in the past.
+    SnapshotStale,
+    /// Serializable, but in an order that real time contradicts.
+    RealTimeIgnored,
+    /// Vacuum keeps the newest version only.
+    VacuumTooEager,
+    /// Rolling back to a savepoint forgets the reads made since.
+    SavepointForgetsReads,
+    /// Commits pay no heed to read-only snapshots.
+    ReadOnlyIgnored,
+    /// A refused commit leaves its writes in place.
+    AbortedVisible,
+    /// Every read that is no longer current aborts.
+    FalseAborts,
+}
+
+struct Version {
+    timestamp: u64,
+    value: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Committed {
+    snapshot: u64,
+    timestamp: u64,
+    reads: u8,
+    writes: u8,
+    level: Level,
+}
+
+#[derive(Default)]
+struct Inner {
+    clock: u64,
+    chains: [Vec<Version>; KEYS],
+    log: Vec<Committed>,
+    open: usize,
+    /// The newest snapshot that was declared read-only.
+    shown: Option<u64>,
+}
+
+pub(crate) struct Reference {
+    inner: Mutex<Inner>,
+    bug: Bug,
+}
+
+#[derive(Clone, Default)]
+struct Workspace {
+    values: State,
+    written: u8,
+    reads: u8,
+    locks: u8,
+    savepoints: Vec<(u8, State, u8, u8)>,
+}
+
+pub(crate) struct Txn<'s> {
+    store: &'s Reference,
+    snapshot: u64,
+    level: Option<Level>,
+    work: RefCell<Workspace>,
+}
+
+impl Reference {
+    pub(crate) fn new(bug: Bug) -> Self {
+        Self { inner: Mutex::default(), bug }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, level: Option<Level>) -> Txn<'_> {
+        let mut inner = self.lock();
+        inner.open += 1;
+        let mut snapshot = inner.clock;
+        match level {
+            None => inner.shown = Some(snapshot),
+            Some(_) if self.bug == Bug::SnapshotStale => snapshot -= u64::from(snapshot % 2 == 1),
+            Some(_) => {}
+        }
+        Txn { store: self, snapshot, level, work: RefCell::default() }
+    }
+}
+
+impl Inner {
+    fn at(&self, key: Key, snapshot: u64) -> u64 {
+        let chain = &self.chains[usize::from(key)];
+        let visible = chain.iter().rev().find(|version| version.timestamp <= snapshot);
+        visible.map_or(ABSENT, |version| version.value)
+    }
+
+    fn publish(&mut self, values: &State, written: u8, timestamp: u64) {
+        for key in keys(written) {
+            let value = values[usize::from(key)];
+            self.chains[usize::from(key)].push(Version { timestamp, value });
+        }
+    }
+
+    /// May `txn` commit now? Searches the graph from what `txn` must precede.
+    fn certify(&self, txn: &Committed, bug: Bug) -> Result<(), Abort> {
+        let conflict = |from: &Committed, to: &Committed| {
+            from.reads & to.writes != 0
+                && from.snapshot < to.timestamp
+                && from.level == Level::Serializable
+        };
+        let depends = |from: &Committed, to: &Committed| {
+            from.timestamp <= to.snapshot
+                && (bug != Bug::RealTimeIgnored || (from.writes & (to.reads | to.writes)) != 0)
+        };
+        let mut reached: Vec<bool> = self.log.iter().map(|node| conflict(txn, node)).collect();
+        if reached.iter().any(|&stale| stale) && bug == Bug::FalseAborts {
+            return Err(Abort::Cycle);
+        }
+        let mut grew = bug != Bug::EdgeDropped;
+        while grew {
+            grew = false;
+            for (at, from) in self.log.iter().enumerate() {
+                if !reached[at] {
+                    continue;
+                }
+                for next in 0..self.log.len() {
+                    let to = &self.log[next];
+                    if !reached[next] && (conflict(from, to) || depends(from, to)) {
+                        reached[next] = true;
+                        grew = true;
+                        break;
+                    }
+                }
+                if grew {
+                    break;
+                }
+            }
+        }
+        let nodes = || self.log.iter().zip(&reached).filter(|(_, reached)| **reached);
+        if nodes().any(|(node, _)| depends(node, txn) || conflict(node, txn)) {
+            return Err(Abort::Cycle);
+        }
+        let oldest = nodes().map(|(node, _)| node.timestamp).min();
+        match (oldest, self.shown) {
+            (Some(oldest), Some(shown))
+                if oldest <= shown && txn.writes != 0 && bug != Bug::ReadOnlyIgnored =>
+            {
+                Err(Abort::ReadOnlyPivot)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Txn<'_> {
+    fn value(&self, key: Key) -> u64 {
+        let torn = self.store.bug == Bug::SnapshotTorn && key % 2 == 1;
+        self.store.lock().at(key, self.snapshot.saturating_sub(u64::from(torn)))
+    }
+
+    fn track(&self, set: u8) {
+        self.work.borrow_mut().reads |= set;
+    }
+
+    fn look(&self, key: Key) -> u64 {
+        let work = self.work.borrow();
+        match work.written & bit(key) {
+            0 => self.value(key),
+            _ => work.values[usize::from(key)],
+        }
+    }
+
+    fn read(&self, key: Key) -> u64 {
+        let value = self.look(key);
+        let own = self.work.borrow().written & bit(key) != 0;
+        if !own && (value != ABSENT || self.store.bug != Bug::AbsentReadUntracked) {
+            self.track(bit(key));
+        }
+        value
+    }
+
+    fn write(&self, key: Key, value: u64) -> u64 {
+        let before = self.read(key);
+        if before == ABSENT && value == ABSENT {
+            return before;
+        }
+        let mut work = self.work.borrow_mut();
+        work.values[usize::from(key)] = value;
+        work.written |= bit(key);
+        before
+    }
+
+    fn finish(&self) -> Result<u64, Abort> {
+        let work = self.work.take();
+        let bug = self.store.bug;
+        let mut inner = self.store.lock();
+        let idle = keys(work.written)
+            .filter(|&key| work.values[usize::from(key)] == ABSENT)
+            .filter(|&key| inner.at(key, self.snapshot) == ABSENT)
+            .fold(0, |set, key| set | bit(key));
+        let written = work.written & !idle;
+        let level = self.level.expect("a snapshot does not commit");
+        let mut txn = Committed {
+            snapshot: self.snapshot,
+            timestamp: u64::MAX,
+            reads: work.reads,
+            writes: written,
+            level,
+        };
+        let newer = |key: Key| {
+            let chain = &inner.chains[usize::from(key)];
+            chain.last().is_some_and(|version| version.timestamp > self.snapshot)
+        };
+        let mut verdict = Ok(());
+        if keys(written | work.locks).any(newer) && bug != Bug::FirstCommitterMissing {
+            verdict = Err(Abort::WriteWrite);
+        } else if level == Level::Serializable {
+            verdict = inner.certify(&txn, bug);
+        }
+        if bug == Bug::ValidationNotAtomic {
+            drop(inner);
+            std::thread::yield_now();
+            inner = self.store.lock();
+        }
+        if verdict.is_ok() || bug == Bug::AbortedVisible {
+            let timestamp = inner.clock + 1;
+            inner.publish(&work.values, written, timestamp);
+            inner.clock = timestamp;
+            txn.timestamp = timestamp;
+            inner.log.push(txn);
+        }
+        verdict.map(|()| txn.timestamp)
+    }
+}
+
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.store.lock();
+        inner.open -= 1;
+        if inner.open == 0 {
+            inner.log.clear();
+            inner.shown = None;
+            for chain in &mut inner.chains {
+                chain.drain(..chain.len().saturating_sub(2));
+            }
+        }
+    }
+}
+
+impl Reader for Txn<'_> {
+    fn snapshot_timestamp(&self) -> u64 {
+        self.snapshot
+    }
+
+    fn get(&self, key: Key) -> Result<u64, Abort> {
+        Ok(self.read(key))
+    }
+
+    fn contains(&self, key: Key) -> Result<bool, Abort> {
+        Ok(self.read(key) != ABSENT)
+    }
+
+    fn scan(&self, scan: Scan) -> Result<Yield, Abort> {
+        let lost = self.store.bug == Bug::OwnWriteLost;
+        let value = |key| if lost { self.value(key) } else { self.look(key) };
+        let entries = (scan.lo..scan.hi).map(|key| (key, value(key)));
+        let found = Yield::collect(scan, entries.filter(|(_, value)| *value != ABSENT));
+        let yielded =
+            found.front.iter().chain(&found.back).fold(0, |set, (key, _)| set | bit(*key));
+        let front = found.front.last().map_or(scan.lo, |(key, _)| key + 1);
+        let back = found.back.last().map_or(scan.hi, |(key, _)| *key);
+        self.track(match found.ended {
+            _ if self.store.bug == Bug::RangeUntracked => yielded,
+            true => mask(scan.lo, scan.hi),
+            false => mask(scan.lo, front) | mask(back, scan.hi),
+        });
+        Ok(found)
+    }
+
+    fn end(&self, last: bool) -> Result<Option<(Key, u64)>, Abort> {
+        let (front, back) = if last { (0, 1) } else { (1, 0) };
+        let found = self.scan(Scan { lo: 0, hi: 8, front, back, prefix: false })?;
+        Ok(found.front.first().or(found.back.first()).copied())
+    }
+
+    fn len(&self) -> Result<usize, Abort> {
+        self.scan(Scan::over(0, 8)).map(|found| found.front.len())
+    }
+}
+
+impl Transaction for Txn<'_> {
+    fn peek(&self, key: Key) -> Result<u64, Abort> {
+        Ok(self.look(key))
+    }
+
+    fn get_for_update(&self, key: Key) -> Result<u64, Abort> {
+        self.work.borrow_mut().locks |= bit(key);
+        Ok(self.read(key))
+    }
+
+    fn insert(&self, key: Key, value: u64) -> Result<u64, Abort> {
+        Ok(self.write(key, value))
+    }
+
+    fn update(&self, key: Key, value: u64) -> Result<u64, Abort> {
+        Ok(self.write(key, value))
+    }
+
+    fn remove(&self, key: Key) -> Result<u64, Abort> {
+        Ok(self.write(key, ABSENT))
+    }
+
+    fn insert_if_absent(&self, key: Key, value: u64) -> Result<bool, Abort> {
+        let absent = self.read(key) == ABSENT;
+        if absent {
+            self.write(key, value);
+        }
+        Ok(absent)
+    }
+
+    fn remove_range(&self, lo: Key, hi: Key) -> Result<usize, Abort> {
+        let found = self.scan(Scan::over(lo, hi))?;
+        for (key, _) in &found.front {
+            self.write(*key, ABSENT);
+        }
+        Ok(found.front.len())
+    }
+
+    fn pop(&self, last: bool) -> Result<Option<(Key, u64)>, Abort> {
+        let found = self.end(last)?;
+        if let Some((key, _)) = found {
+            self.write(key, ABSENT);
+        }
+        Ok(found)
+    }
+
+    fn savepoint(&self, name: u8) {
+        let mut work = self.work.borrow_mut();
+        let saved = (name, work.values, work.written, work.reads);
+        work.savepoints.push(saved);
+    }
+
+    fn roll_back_to(&self, name: u8) {
+        let mut work = self.work.borrow_mut();
+        let at = work.savepoints.iter().rposition(|saved| saved.0 == name);
+        let at = at.expect("the savepoint was made");
+        let (_, values, written, reads) = work.savepoints[at];
+        work.savepoints.truncate(at + 1);
+        work.values = values;
+        work.written = written;
+        if self.store.bug == Bug::SavepointForgetsReads {
+            work.reads = reads;
+        }
+    }
+
+    fn commit(self) -> Result<u64, Abort> {
+        self.finish()
+    }
+
+    fn roll_back(self) {}
+}
+
+impl Store for Reference {
+    type Txn<'s> = Txn<'s>;
+    type Snap<'s> = Txn<'s>;
+
+    fn begin(&self, level: Level) -> Txn<'_> {
+        self.open(Some(level))
+    }
+
+    fn snapshot(&self) -> Txn<'_> {
+        self.open(None)
+    }
+
+    fn vacuum(&self) {
+        if self.bug == Bug::VacuumTooEager {
+            for chain in &mut self.lock().chains {
+                chain.drain(..chain.len().saturating_sub(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Memory: an empty database is small, what is dropped is freed, and nothing that is read or
+//! overwritten piles up.
+//!
+//! Method: an allocator that counts the bytes in use; the tests take turns, so that the figures
+//! are theirs. The proofs that need no allocator are in `regressions`.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use palisade::{Bucket, Database};
+
+struct Counting;
+
+static IN_USE: AtomicIsize = AtomicIsize::new(0);
+
+fn grow(bytes: usize) {
+    IN_USE.fetch_add(isize::try_from(bytes).expect("fits"), Ordering::Relaxed);
+}
+
+fn shrink(bytes: usize) {
+    IN_USE.fetch_sub(isize::try_from(bytes).expect("fits"), Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system allocator with the same arguments; counting allocates
+// nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is passed on unchanged.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        shrink(layout.size());
+        // SAFETY: `ptr` came from `alloc` above with this layout, as the caller promises.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn in_use() -> isize {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+/// What other threads of the test harness may allocate meanwhile.
+const SLACK: isize = 16 << 10;
+
+fn scale(full: u64) -> u64 {
+    if cfg!(debug_assertions) { full / 10 } else { full }
+}
+
+#[test]
+fn an_empty_database_costs_less_than_64_kib() {
+    let _turn = turn();
+    let before = in_use();
+    let db = Database::in_memory();
+    let numbers: Bucket<u64, u64> = db.bucket("numbers").unwrap();
+    let used = in_use() - before;
+    eprintln!("an empty database with a bucket: {used} bytes");
+    assert!(used < 64 << 10, "{used} bytes");
+    drop((db, numbers));
+}
+
+/// F16: dropping a database leaked all keys and values.
+#[test]
+fn f16_dropping_a_database_frees_everything() {
+    let _turn = turn();
+    let mut left = Vec::new();
+    let before = in_use();
+    for round in 0..4 {
+        let db = Database::in_memory();
+        let numbers: Bucket<u64, String> = db.bucket("numbers").unwrap();
+        for n in 0..scale(40_000) {
+            numbers.insert(n, format!("value {n} of round {round}")).unwrap();
+            if n % 3 == 0 {
+                numbers.remove(&(n / 2)).unwrap();
+            }
+        }
+        let open = db.begin();
+        open.insert(&numbers, 1, "never committed".into()).unwrap();
+        drop(open);
+        let held = db.snapshot();
+        drop((db, numbers));
+        drop(held);
+        left.push(in_use() - before);
+    }
+    assert!(left.iter().all(|bytes| *bytes < SLACK), "{left:?} bytes left after each round");
+}
+
+/// F2: one hot key that is updated for ever stays flat without any vacuum.
+#[test]
+fn f2_a_hot_key_stays_flat() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let numbers: Bucket<u64, u64> = db.bucket("numbers").unwrap();
+    let mut figures = Vec::new();
+    for _ in 0..4 {
+        for n in 0..scale(100_000) {
+            numbers.insert(7, n).unwrap();
+        }
+        figures.push(in_use());
+    }
+    let (first, last) = (figures[0], figures[3]);
+    assert!(last - first < SLACK, "grows: {figures:?}");
+}
+
+/// F15: every read left a status entry behind until the next vacuum.
+#[test]
+fn f15_reads_leave_nothing_behind() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let numbers: Bucket<u64, u64> = db.bucket("numbers").unwrap();
+    for n in 0..1_000 {
+        numbers.insert(n, n).unwrap();
+    }
+    let read = |count: u64| {
+        for n in 0..count {
+            assert_eq!(numbers.get(&(n % 1_000)).unwrap(), Some(n % 1_000));
+            if n % 16 == 0 {
+                let snap = db.snapshot();
+                assert!(snap.contains_key(&numbers, &(n % 1_000)).unwrap());
+                let tx = db.begin();
+                assert_eq!(tx.get(&numbers, &(n % 1_000)).unwrap(), Some(&(n % 1_000)));
+                tx.commit().unwrap();
+            }
+        }
+        in_use()
+    };
+    let first = read(scale(50_000));
+    let last = read(scale(200_000));
+    assert!(last - first < SLACK, "from {first} to {last} bytes");
+}
+
+/// Keys that come and go leave no tombstone that vacuum does not take.
+#[test]
+fn keys_that_come_and_go_are_given_back() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let texts: Bucket<String, String> = db.bucket("texts").unwrap();
+    let mut figures = Vec::new();
+    for round in 0..5 {
+        for n in 0..scale(20_000) {
+            texts.insert(format!("{round} {n}"), "x".repeat(20)).unwrap();
+        }
+        texts.clear().unwrap();
+        for _ in 0..8 {
+            db.vacuum(usize::MAX);
+        }
+        figures.push(in_use());
+    }
+    assert!(texts.is_empty().unwrap());
+    assert!(figures[4] - figures[1] < 4 * SLACK, "grows: {figures:?}");
+}
+
+#[test]
+fn a_large_value_is_held_once() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let blobs: Bucket<u64, Vec<u8>> = db.bucket("blobs").unwrap();
+    let before = in_use();
+    blobs.insert(1, vec![7; 8 << 20]).unwrap();
+    let used = in_use() - before;
+    assert!((8 << 20..(8 << 20) + SLACK).contains(&used), "{used} bytes");
+    db.read(|snap| assert_eq!(snap.get(&blobs, &1).unwrap().map(Vec::len), Some(8 << 20)));
+}
