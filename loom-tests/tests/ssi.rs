@@ -24,7 +24,6 @@ models! {
     stamp_and_retire: 2;
     abort_and_retire: 2;
     snapshot_and_prune: 2;
-    unregistered_read: 2;
     forced_floor: 2;
     gate_holds: 2;
     gate_revoked: 2;
