@@ -40,7 +40,7 @@ use crossbeam_utils::CachePadded;
 use std::fmt;
 
 /// A finishing commit with a timestamp that this divides trims the log.
-const TRIM_EVERY: u64 = 128;
+const TRIM_EVERY: u64 = 64;
 
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {

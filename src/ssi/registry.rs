@@ -263,6 +263,12 @@ impl Registry {
         horizon.max(Timestamp::from_raw(before))
     }
 
+    /// The horizon as it was computed last: no snapshot, running or to come, lies below it.
+    pub(crate) fn published(&self) -> Timestamp {
+        // Relaxed: as in `publish`.
+        Timestamp::from_raw(self.published_any.load(Ordering::Relaxed))
+    }
+
     /// Returns once every slot that was committing is not, or `give_up` says so (keeps 5).
     pub(super) fn drain(&self, mut give_up: impl FnMut() -> bool) {
         heavy();

@@ -85,7 +85,6 @@ impl Transaction<'_> {
         engine.log().finish(linked, seat.give_up(), &guard);
         counters.add(Count::Commits, 1);
         counters.add(Count::VersionsRetained, retained);
-        engine.committed(commit, &guard);
         Ok(commit)
     }
 }
