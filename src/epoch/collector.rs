@@ -22,6 +22,10 @@ const SLOTS_FIRST: usize = 16;
 /// Objects freed for each object retired: enough for a backlog to shrink, and so few that the
 /// allocator's caches take them back one by one (large batches go past those caches).
 const FREES_PER_RETIRE: usize = 2;
+/// Objects freed at once, at most, while there are few.
+const FREES_MAX: usize = 16;
+/// More garbage than this is freed as fast as it comes.
+const BACKLOG: usize = 1024;
 
 /// What is retired, waiting and in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,13 +135,17 @@ impl Collector {
     #[cold]
     pub(super) fn upkeep(&self, slot: &Slot) {
         // SAFETY: the caller owns the slot, and the closure runs no user code.
-        let (fresh, full) =
-            unsafe { slot.with_garbage(|garbage| (garbage.take_fresh(), garbage.is_open_full())) };
+        let (fresh, full, waiting) = unsafe {
+            slot.with_garbage(|garbage| {
+                (garbage.take_fresh(), garbage.is_open_full(), garbage.objects())
+            })
+        };
         if full {
             self.seal(slot);
             self.try_advance();
         }
-        self.free_ripe(slot, fresh.saturating_mul(FREES_PER_RETIRE));
+        let at_once = if waiting > BACKLOG { usize::MAX } else { FREES_MAX };
+        self.free_ripe(slot, fresh.saturating_mul(FREES_PER_RETIRE).min(at_once));
     }
 
     /// Closes the slot's open bag. The caller owns the slot.
