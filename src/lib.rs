@@ -13,6 +13,9 @@ mod mvcc;
 mod skiplist;
 mod ssi;
 mod sync;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod txn;
 
 pub use bucket::Iter;

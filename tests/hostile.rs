@@ -72,16 +72,20 @@ struct Touchy {
 
 impl Touchy {
     fn new(number: u64, census: &Arc<Census>) -> Self {
+        Self::made(number, census, false)
+    }
+
+    fn made(number: u64, census: &Arc<Census>, fragile: bool) -> Self {
         census.alive.fetch_add(1, SeqCst);
         let dropped = Box::new(AtomicBool::new(false));
-        Self { number, dropped, census: Arc::clone(census), fragile: false }
+        Self { number, dropped, census: Arc::clone(census), fragile }
     }
 }
 
 impl Clone for Touchy {
     fn clone(&self) -> Self {
         burn();
-        Self { fragile: self.fragile, ..Self::new(self.number, &self.census) }
+        Self::made(self.number, &self.census, self.fragile)
     }
 }
 
@@ -276,7 +280,7 @@ fn a_panic_in_ord_or_clone_leaves_all_or_nothing() {
 fn a_panic_in_drop_loses_nothing_else() {
     quiet();
     let census = Arc::new(Census::default());
-    let fragile = |n| Touchy { fragile: true, ..Touchy::new(n, &census) };
+    let fragile = |n| Touchy::made(n, &census, true);
     for calls in 0..40 {
         let db = Database::in_memory();
         let table: Table = db.bucket("table").unwrap();

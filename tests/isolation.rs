@@ -62,6 +62,17 @@ fn expect_cycle(level: Level, outcome: Result<u64, Abort>) {
     }
 }
 
+/// The same where a transaction that only read closes the cycle: the engine may treat it like a
+/// read-only snapshot, and names the refusal after that.
+fn expect_cycle_through_reader(level: Level, outcome: Result<u64, Abort>) {
+    match level {
+        Level::Serializable => {
+            assert!(matches!(outcome, Err(Abort::Cycle | Abort::ReadOnlyPivot)), "{outcome:?}");
+        }
+        Level::Snapshot => assert!(outcome.is_ok(), "{outcome:?}"),
+    }
+}
+
 #[test]
 fn g0_writes_of_two_transactions_do_not_mix() {
     for level in LEVELS {
@@ -283,7 +294,7 @@ fn g2_two_edges_close_a_cycle_through_a_reader() {
         assert_eq!(everything(&t3), [(A, 10), (B, 25)]);
         t3.commit().unwrap();
         t1.insert(A, 1).unwrap();
-        expect_cycle(level, t1.commit());
+        expect_cycle_through_reader(level, t1.commit());
     }
 }
 
@@ -338,7 +349,7 @@ fn read_only_anomaly() {
         assert_eq!((report.get(A), report.get(B)), (Ok(10), Ok(40)));
         report.commit().unwrap();
         withdraw.insert(A, 1).unwrap();
-        expect_cycle(level, withdraw.commit());
+        expect_cycle_through_reader(level, withdraw.commit());
     }
 }
 
@@ -379,7 +390,7 @@ fn batch_processing_receipts() {
         assert_eq!(scan(&report, 4, 8), []);
         report.commit().unwrap();
         receipt.insert(5, 10).unwrap();
-        expect_cycle(level, receipt.commit());
+        expect_cycle_through_reader(level, receipt.commit());
         assert_eq!(db.snapshot().contains(5), Ok(level == Level::Snapshot));
     }
 }

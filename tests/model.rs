@@ -252,16 +252,10 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
             assert_eq!(tx.last_key_value(table).unwrap(), map.last_key_value());
         }
         Op::PopFirst => {
-            assert_eq!(
-                tx.pop_first(table).unwrap().map(|two| entry((&two.0, &two.1))),
-                map.pop_first()
-            );
+            assert_eq!(tx.pop_first(table).unwrap().map(entry), map.pop_first());
         }
         Op::PopLast => {
-            assert_eq!(
-                tx.pop_last(table).unwrap().map(|two| entry((&two.0, &two.1))),
-                map.pop_last()
-            );
+            assert_eq!(tx.pop_last(table).unwrap().map(entry), map.pop_last());
         }
         Op::Len => {
             assert_eq!(tx.len(table).unwrap(), map.len());

@@ -24,6 +24,10 @@ fn seeded() -> (Database, Bucket<String, u64>) {
     (db, bucket)
 }
 
+fn text(key: &str) -> String {
+    key.to_owned()
+}
+
 fn kind(outcome: Result<Timestamp, Error>) -> Option<ConflictKind> {
     match outcome {
         Ok(_) => None,
@@ -71,7 +75,7 @@ fn empty_and_partly_consumed_scans_are_tracked() {
     let (db, numbers) = seeded();
     for consume in [0_usize, 1, 2, 3] {
         let (t1, t2) = (db.begin(), db.begin());
-        let seen = t1.range::<_, _, str>(&numbers, "a".."m").unwrap().take(consume).count();
+        let seen = t1.range(&numbers, text("a")..text("m")).unwrap().take(consume).count();
         assert_eq!(seen, consume.min(2));
         assert_eq!(t2.get(&numbers, "z").unwrap(), None);
         t1.insert(&numbers, "z".into(), 1).unwrap();
@@ -85,8 +89,8 @@ fn empty_and_partly_consumed_scans_are_tracked() {
         }
     }
     let (t1, t2) = (db.begin(), db.begin());
-    assert_eq!(t1.range::<_, _, str>(&numbers, "c"..).unwrap().next(), None);
-    assert_eq!(t2.range::<_, _, str>(&numbers, "c"..).unwrap().next_back(), None);
+    assert_eq!(t1.range(&numbers, text("c")..).unwrap().next(), None);
+    assert_eq!(t2.range(&numbers, text("c")..).unwrap().next_back(), None);
     t1.insert(&numbers, "d".into(), 1).unwrap();
     t2.insert(&numbers, "e".into(), 2).unwrap();
     assert_eq!(kind(t1.commit()), None);

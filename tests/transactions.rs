@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot, Timestamp};
@@ -178,32 +179,45 @@ fn attempts_are_counted_and_bounded() {
     assert_eq!(attempts, 3);
 }
 
-/// A long writer among short ones that always overtake it gets through in a bounded number of
-/// attempts, and so does everyone else.
+/// A long writer among short ones that overtake it again and again gets through in a bounded
+/// number of attempts.
 #[test]
-fn a_writer_that_is_always_overtaken_gets_through() {
+fn a_writer_that_is_often_overtaken_gets_through() {
     let (db, numbers) = open();
     for n in 0..64 {
         numbers.insert(format!("{n}"), 0).unwrap();
     }
-    let mut most = 0;
-    for _ in 0..5 {
-        let mut attempts = 0;
-        db.write(|tx| {
-            attempts += 1;
-            let sum: u64 = tx.iter(&numbers)?.map(|(_, n)| n).sum();
-            thread::scope(|scope| {
-                scope.spawn(|| numbers.fetch_add(format!("{}", sum % 64), 1).map(drop));
+    let done = AtomicBool::new(false);
+    let mut attempts = Vec::new();
+    thread::scope(|scope| {
+        for rival in 0..2 {
+            let (numbers, done) = (&numbers, &done);
+            scope.spawn(move || {
+                for n in (rival..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    numbers.fetch_add(format!("{}", n % 64), 1).unwrap();
+                }
             });
-            for n in 0..64 {
-                tx.insert(&numbers, format!("{n}"), sum)?;
-            }
-            Ok(())
-        })
-        .unwrap();
-        most = most.max(attempts);
-    }
-    assert!(most <= 10, "{most} attempts");
+        }
+        for _ in 0..8 {
+            let mut tries = 0;
+            db.write(|tx| {
+                tries += 1;
+                let sum: u64 = tx.iter(&numbers)?.map(|(_, n)| n % 1000).sum();
+                // Gives the rivals the core, so that they do overtake.
+                thread::yield_now();
+                for n in 0..64 {
+                    tx.insert(&numbers, format!("{n}"), sum)?;
+                    thread::yield_now();
+                }
+                Ok(())
+            })
+            .unwrap();
+            attempts.push(tries);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    eprintln!("attempts of the long writer: {attempts:?}");
+    assert!(attempts.iter().all(|tries| *tries <= 32), "{attempts:?}");
 }
 
 #[derive(Debug)]
@@ -275,7 +289,7 @@ fn a_bucket_dropped_under_a_transaction_fails_its_commit_and_nothing_else() {
     let (tx, snap) = (db.begin(), db.snapshot());
     tx.insert(&numbers, "n".into(), 2).unwrap();
     tx.insert(&other, 1, 1).unwrap();
-    db.drop_bucket("numbers").unwrap();
+    assert!(db.drop_bucket("numbers").unwrap());
     let outcome = tx.commit();
     if outcome.is_ok() {
         assert_eq!(other.get(&1).unwrap(), Some(1), "all");

@@ -2,3 +2,4 @@
 //! header what it compares; all of them take `--quick` for a short run.
 
 pub mod lab;
+pub mod pace;
