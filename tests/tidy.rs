@@ -36,6 +36,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("txn", 6),
     ("db", 7),
     ("bucket", 8),
+    ("testing", 9),
     ("design", 9),
 ];
 

@@ -3,8 +3,8 @@
 //!
 //! Every customer has an entry in three tables: the account (name to number), savings and checking.
 //! The transactions are written once, against [`Tables`]; each bank says how a table is read and
-//! written, and tries a refused transaction again until it commits. Every transaction reports by how
-//! much it changed the sum of all money, so that at the end the sum must come out exactly.
+//! written, and tries a refused transaction again until it commits. Every transaction reports by
+//! how much it changed the sum of all money, so that at the end the sum must come out exactly.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
