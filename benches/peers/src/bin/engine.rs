@@ -60,7 +60,7 @@ impl Store {
 }
 
 /// Reads through a snapshot beside crossbeam's skiplist.
-fn reads(store: &Store, rounds: u64) -> palisade::Result<()> {
+fn reads(store: &Store, rounds: u64) {
     let peer: SkipMap<u64, u64> = SkipMap::new();
     (0..store.entries).for_each(|number| drop(peer.insert(mix(number), number)));
     let mut times: [Vec<f64>; 4] = Default::default();
@@ -93,7 +93,6 @@ fn reads(store: &Store, rounds: u64) -> palisade::Result<()> {
         let (mine, other, times) = (median(ours), median(theirs), ratio(theirs, ours));
         println!("   {what:<20} {mine:>8.0} {other:>10.0} {times:>10.2}");
     }
-    Ok(())
 }
 
 /// The transaction beside the index operations that it cannot do without.
@@ -202,7 +201,9 @@ fn writer_slowdown(store: &Store, rounds: u64, span: Duration) {
         );
         let locked = beside_scan(
             span,
-            |random| drop(lock.write().insert(store.key(random), 1)),
+            |random| {
+                lock.write().insert(store.key(random), 1);
+            },
             || {
                 black_box(lock.read().values().fold(0_u64, |sum, n| sum.wrapping_add(*n)));
             },
@@ -243,7 +244,7 @@ fn main() -> palisade::Result<()> {
     let (rounds, span) = if quick() { (3, 50) } else { (31, 200) };
     let store = Store::open(sized(1_000_000, 100_000))?;
     let span = Duration::from_millis(span);
-    reads(&store, rounds)?;
+    reads(&store, rounds);
     beside_index(&store, rounds);
     scaling(&store, rounds.min(15), span);
     writer_slowdown(&store, rounds.min(9), span);
