@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 /// A bag with this many objects is sealed.
-const OBJECTS_MAX: usize = 64;
+const OBJECTS_MAX: usize = 128;
 /// A bag that holds this much memory is sealed.
 const BYTES_MAX: usize = 256 * 1024;
 /// Moves of the epoch after which nobody can hold what was sealed before them.
@@ -40,6 +40,8 @@ pub(super) struct Garbage {
     open: Vec<Deferred>,
     open_bytes: usize,
     sealed: VecDeque<Bag>,
+    /// An emptied bag, to be filled again.
+    spare: Vec<Deferred>,
     sealed_objects: usize,
     sealed_bytes: usize,
     /// Objects retired since the owner last looked after its garbage.
@@ -82,7 +84,8 @@ impl Garbage {
         if self.open.is_empty() {
             return;
         }
-        let objects = std::mem::take(&mut self.open);
+        let spare = std::mem::take(&mut self.spare);
+        let objects = std::mem::replace(&mut self.open, spare);
         let bytes = std::mem::take(&mut self.open_bytes);
         debug_assert!(self.sealed.back().is_none_or(|last| last.sealed_at <= epoch), "keeps 1");
         self.sealed_objects += objects.len();
@@ -102,7 +105,7 @@ impl Garbage {
                 return Some(deferred);
             }
             self.sealed_bytes -= bag.bytes;
-            self.sealed.pop_front();
+            self.spare = self.sealed.pop_front().map(|bag| bag.objects).unwrap_or_default();
         }
     }
 

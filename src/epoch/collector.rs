@@ -19,8 +19,9 @@ use std::fmt;
 
 /// Slots of the first chunk; few, so that an empty database stays small.
 const SLOTS_FIRST: usize = 16;
-/// Objects freed for each object retired, so that a backlog shrinks without one long pause.
-const FREES_PER_RETIRE: usize = 12;
+/// Objects freed for each object retired: enough for a backlog to shrink, and so few that the
+/// allocator's caches take them back one by one (large batches go past those caches).
+const FREES_PER_RETIRE: usize = 2;
 
 /// What is retired, waiting and in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -263,11 +263,9 @@ impl Registry {
         horizon.max(Timestamp::from_raw(before))
     }
 
-    /// The horizon below which versions may have been pruned. Whoever reads at a snapshot without
-    /// being registered, and meets the end of a version chain, trusts it if this is not past the
-    /// snapshot: a pruner publishes before it cuts, and the cut is read with Acquire.
+    /// The horizon as it was computed last: no snapshot, running or to come, lies below it.
     pub(crate) fn published(&self) -> Timestamp {
-        // Relaxed: see above; the cut orders it.
+        // Relaxed: as in `publish`.
         Timestamp::from_raw(self.published_any.load(Ordering::Relaxed))
     }
 

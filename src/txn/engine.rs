@@ -3,20 +3,15 @@
 //! 1. The collector is dropped before the tables: what it still holds may point into records.
 //! 2. The commit log is dropped before both: its nodes name records, and need none of them.
 
-use crossbeam_utils::CachePadded;
-
-use crate::epoch::{Collector, Guard};
+use crate::epoch::Collector;
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::Swept;
 use crate::ssi::{CommitLog, Rules};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::Mutex;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
 use crate::txn::options::Isolation;
-
-/// A commit whose timestamp this divides recomputes the horizon.
-const HORIZON_EVERY: u64 = 32;
 
 /// What an engine is made with.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +25,6 @@ pub(crate) struct Engine {
     log: CommitLog<Footprint>,
     collector: Collector,
     catalog: Catalog,
-    /// No snapshot, running or to come, lies below this.
-    horizon: CachePadded<AtomicU64>,
     counters: Counters,
     isolation: Isolation,
     /// The table that the next vacuum begins with.
@@ -44,7 +37,6 @@ impl Engine {
             log: CommitLog::new(settings.rules),
             collector: Collector::new(),
             catalog: Catalog::new(),
-            horizon: CachePadded::new(AtomicU64::new(0)),
             counters: Counters::new(),
             isolation: settings.isolation,
             vacuum: Mutex::new(0),
@@ -71,25 +63,10 @@ impl Engine {
         self.isolation
     }
 
-    /// Below this nobody reads. May lag behind.
+    /// No snapshot, running or to come, lies below this. Lags behind a little: commits recompute
+    /// it now and then, when they trim the log.
     pub(crate) fn horizon(&self) -> Timestamp {
-        // Relaxed: the number is right by itself; what it allows to prune is unlinked by swaps
-        // that order themselves.
-        Timestamp::from_raw(self.horizon.load(Ordering::Relaxed))
-    }
-
-    /// Recomputes the horizon now and then, on the thread that commits.
-    pub(crate) fn committed(&self, commit: Timestamp, guard: &Guard<'_>) {
-        if commit.get().is_multiple_of(HORIZON_EVERY) {
-            self.raise_horizon(guard);
-        }
-    }
-
-    pub(crate) fn raise_horizon(&self, guard: &Guard<'_>) -> Timestamp {
-        let horizon = self.log.horizons(guard).any;
-        // Relaxed: as in `horizon`.
-        self.horizon.fetch_max(horizon.get(), Ordering::Relaxed);
-        horizon
+        self.log.registry().published()
     }
 
     /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
@@ -105,8 +82,8 @@ impl Engine {
                     break;
                 }
                 let guard = self.collector.pin();
-                let horizon = self.raise_horizon(&guard);
                 self.log.trim(&guard);
+                let horizon = self.horizon();
                 let Some(table) = tables.iter().nth(*next % count) else { break };
                 let swept = table.sweep(horizon, budget - total.visited, &guard);
                 total.visited += swept.visited;
@@ -117,7 +94,7 @@ impl Engine {
                 }
             }
         }
-        self.counters.add(Count::VersionsPruned, total.versions as u64);
+        self.counters.add(Count::VersionsRetained, (total.versions as u64).wrapping_neg());
         self.collector.collect();
         total
     }
