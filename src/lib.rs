@@ -25,3 +25,7 @@ pub use id::Timestamp;
 pub use mvcc::range::Range;
 pub use mvcc::{Key, Lookup, Prefix, Value};
 pub use txn::{Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::pace::thread_cpu_ns;
+
 /// A small fast generator (`SplitMix64`); equal seeds give equal sequences.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -30,6 +32,12 @@ impl Random {
     pub fn below(&mut self, limit: u64) -> u64 {
         // The high half of a wide product; the bias is below 2^-32 for the limits used here.
         u64::try_from((u128::from(self.next()) * u128::from(limit)) >> 64).unwrap_or(0)
+    }
+
+    /// One of `items`, of which there is at least one.
+    #[inline]
+    pub fn pick<'i, T>(&mut self, items: &'i [T]) -> &'i T {
+        &items[usize::try_from(self.below(items.len() as u64)).unwrap_or(0)]
     }
 
     /// A number from 0 up to, not including, 1.
@@ -90,11 +98,11 @@ pub fn ratio(of: &[f64], to: &[f64]) -> f64 {
     median(&of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>())
 }
 
-/// Nanoseconds that each of `count` repetitions of `operation` took, on average.
+/// Nanoseconds of processor time that each of `count` repetitions of `operation` took, on average.
 pub fn nanoseconds(count: u64, mut operation: impl FnMut(u64)) -> f64 {
-    let started = Instant::now();
+    let started = thread_cpu_ns();
     (0..count).for_each(&mut operation);
-    started.elapsed().as_nanos() as f64 / count as f64
+    (thread_cpu_ns() - started) as f64 / count as f64
 }
 
 /// Runs `work` on `threads` threads at once for about `span`; each gets its number and the flag

@@ -126,7 +126,7 @@ impl Outcome {
 }
 
 enum Running<'db> {
-    Writer(Transaction<'db>),
+    Writer(Box<Transaction<'db>>),
     Reader(Snapshot),
 }
 
@@ -173,7 +173,7 @@ fn play(workload: &Workload, rescue: bool, commits: u64) -> palisade::Result<Vec
             client.running = Some(if program.read_only {
                 Running::Reader(db.snapshot())
             } else {
-                Running::Writer(db.begin())
+                Running::Writer(Box::new(db.begin()))
             });
             continue;
         };

@@ -1,8 +1,8 @@
 //! What the engine adds to its index, and how it behaves under two threads.
 //!
 //! 1. Reads of a bucket through a snapshot beside crossbeam's skiplist: get, and a scan of 100.
-//! 2. A serializable transaction of two reads and two writes beside the same four operations on
-//!    the bare index.
+//! 2. A serializable transaction of two reads and two writes of known keys beside four operations
+//!    on the bare index: four gets, and two gets and two inserts of new keys.
 //! 3. The same transaction on one thread and on two.
 //! 4. A writer alone and beside a scan of everything, in Palisade and under one lock.
 //! 5. How long one commit takes.
@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_skiplist::SkipMap;
+use palisade::testing::Index;
 use palisade::{Bucket, Database};
 use parking_lot::RwLock;
 use peers::lab::{Random, median, mix, nanoseconds, quick, rate, ratio, sized};
@@ -59,7 +60,7 @@ impl Store {
 }
 
 /// Reads through a snapshot beside crossbeam's skiplist.
-fn reads(store: &Store, rounds: u64) -> palisade::Result<()> {
+fn reads(store: &Store, rounds: u64) {
     let peer: SkipMap<u64, u64> = SkipMap::new();
     (0..store.entries).for_each(|number| drop(peer.insert(mix(number), number)));
     let mut times: [Vec<f64>; 4] = Default::default();
@@ -92,7 +93,38 @@ fn reads(store: &Store, rounds: u64) -> palisade::Result<()> {
         let (mine, other, times) = (median(ours), median(theirs), ratio(theirs, ours));
         println!("   {what:<20} {mine:>8.0} {other:>10.0} {times:>10.2}");
     }
-    Ok(())
+}
+
+/// The transaction beside the index operations that it cannot do without.
+fn beside_index(store: &Store, rounds: u64) {
+    let index: Index<u64, u64> = Index::new();
+    (0..store.entries).for_each(|number| assert!(index.insert(mix(number), number)));
+    let mut fresh = store.entries;
+    let mut times: [Vec<f64>; 3] = Default::default();
+    for round in 0..rounds {
+        let [transaction, gets, inserts] = &mut times;
+        let mut random = Random::new(round);
+        transaction.push(nanoseconds(4_000, |_| store.transact(&mut random)));
+        let get = |random: &mut Random| {
+            black_box(index.get_with(&store.key(random), |value| *value));
+        };
+        let mut random = Random::new(round);
+        gets.push(nanoseconds(4_000, |_| (0..4).for_each(|_| get(&mut random))));
+        let mut random = Random::new(round);
+        inserts.push(nanoseconds(4_000, |_| {
+            (0..2).for_each(|_| get(&mut random));
+            for key in fresh..fresh + 2 {
+                black_box(index.insert(mix(key), key));
+            }
+            fresh += 2;
+        }));
+    }
+    let [transaction, gets, inserts] = &times;
+    println!("2. ns                transaction       bare  dearer by");
+    for (what, bare) in [("4 gets", gets), ("2 gets, 2 inserts", inserts)] {
+        let (ours, theirs, times) = (median(transaction), median(bare), ratio(transaction, bare));
+        println!("   {what:<20} {ours:>8.0} {theirs:>10.0} {times:>10.2}");
+    }
 }
 
 /// One thread and two.
@@ -169,7 +201,9 @@ fn writer_slowdown(store: &Store, rounds: u64, span: Duration) {
         );
         let locked = beside_scan(
             span,
-            |random| drop(lock.write().insert(store.key(random), 1)),
+            |random| {
+                lock.write().insert(store.key(random), 1);
+            },
             || {
                 black_box(lock.read().values().fold(0_u64, |sum, n| sum.wrapping_add(*n)));
             },
@@ -210,7 +244,8 @@ fn main() -> palisade::Result<()> {
     let (rounds, span) = if quick() { (3, 50) } else { (31, 200) };
     let store = Store::open(sized(1_000_000, 100_000))?;
     let span = Duration::from_millis(span);
-    reads(&store, rounds)?;
+    reads(&store, rounds);
+    beside_index(&store, rounds);
     scaling(&store, rounds.min(15), span);
     writer_slowdown(&store, rounds.min(9), span);
     commit_latency(&store);

@@ -8,8 +8,9 @@
 
 use crossbeam_skiplist::SkipMap;
 use palisade::testing::Index;
-use peers::pace::{Counting, Random, allocated, median, speed_up, thread_cpu_ns};
 use parking_lot::RwLock;
+use peers::lab::{Random, median, quick, ratio};
+use peers::pace::{Counting, allocated, thread_cpu_ns};
 use scc::TreeIndex;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -200,13 +201,12 @@ impl Samples {
     fn take(&mut self, peer: usize, operations: usize, work: impl FnOnce()) {
         let start = thread_cpu_ns();
         work();
-        #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ns")]
         self.0[peer].push((thread_cpu_ns() - start) as f64 / operations as f64);
     }
 
     fn report(&self, workload: &str, names: &[&str]) {
         for (samples, name) in self.0.iter().zip(names) {
-            let (time, ratio) = (median(samples), speed_up(&self.0[0], samples));
+            let (time, ratio) = (median(samples), ratio(samples, &self.0[0]));
             println!("{workload:14} {name:22} {time:9.1} ns   x {ratio:5.2}");
         }
     }
@@ -233,7 +233,7 @@ fn run<K: Key>(keys: &[(K, u64)], fresh: &[(K, u64)]) {
     inserts.report("insert", &names);
 
     let pick = |random: &mut Random, count: usize| -> Vec<&(K, u64)> {
-        (0..count).map(|_| &keys[random.below(keys.len() as u64) as usize]).collect()
+        (0..count).map(|_| random.pick(keys)).collect()
     };
     let (mut gets, mut scans, mut backs) = (Samples::new(5), Samples::new(5), Samples::new(5));
     for _ in 0..ROUNDS {
@@ -250,11 +250,24 @@ fn run<K: Key>(keys: &[(K, u64)], fresh: &[(K, u64)]) {
     scans.report("scan 100", &names);
     backs.report("scan 100 back", &names);
 
-    let mut mixed = Samples::new(5);
+    mixed(&peers, fresh, |count| pick(&mut random, count)).report("mixed 2 threads", &names);
+    for (bytes, name) in bytes.iter().zip(names) {
+        let each = *bytes as f64 / keys.len() as f64;
+        println!("{:14} {name:22} {each:9.1} B", "bytes/entry");
+    }
+}
+
+/// Two threads that each insert one fresh key after nineteen reads.
+fn mixed<'k, K: Key>(
+    peers: &[&dyn Peer<K>],
+    fresh: &[(K, u64)],
+    mut pick: impl FnMut(usize) -> Vec<&'k (K, u64)>,
+) -> Samples {
+    let mut samples = Samples::new(peers.len());
     let fresh: Vec<_> = fresh.chunks(GETS / 20).collect();
     for pair in fresh.chunks_exact(2).take(ROUNDS) {
         for (at, peer) in peers.iter().enumerate() {
-            let points = [pick(&mut random, GETS), pick(&mut random, GETS)];
+            let points = [pick(GETS), pick(GETS)];
             let barrier = Barrier::new(2);
             let times = std::thread::scope(|scope| {
                 let threads = [0, 1].map(|thread| {
@@ -262,7 +275,6 @@ fn run<K: Key>(keys: &[(K, u64)], fresh: &[(K, u64)]) {
                     scope.spawn(move || {
                         barrier.wait();
                         let start = thread_cpu_ns();
-                        // Nineteen reads for each insertion.
                         for (reads, write) in points.chunks(20).zip(new) {
                             peer.get(&reads[1..]);
                             peer.insert(std::slice::from_ref(write));
@@ -272,21 +284,20 @@ fn run<K: Key>(keys: &[(K, u64)], fresh: &[(K, u64)]) {
                 });
                 threads.map(|thread| thread.join().expect("a benchmark thread failed"))
             });
-            #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ns")]
-            mixed.0[at].push((times[0] + times[1]) as f64 / (2 * GETS) as f64);
+            samples.0[at].push((times[0] + times[1]) as f64 / (2 * GETS) as f64);
         }
     }
-    mixed.report("mixed 2 threads", &names);
-    for (bytes, name) in bytes.iter().zip(names) {
-        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52 bytes")]
-        let each = *bytes as f64 / keys.len() as f64;
-        println!("{:14} {name:22} {each:9.1} B", "bytes/entry");
-    }
+    samples
+}
+
+fn keyed<K>(numbers: &[u64], key: impl Fn(u64) -> K) -> Vec<(K, u64)> {
+    numbers.iter().map(|number| (key(*number), *number ^ 0x55)).collect()
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let count: u64 = arguments.next().map_or(1_000_000, |it| it.parse().expect("a number of keys"));
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--quick");
+    let usual = if quick() { 50_000 } else { 1_000_000 };
+    let count: u64 = arguments.next().map_or(usual, |it| it.parse().expect("a number of keys"));
     let kind = arguments.next().unwrap_or_else(|| "u64".into());
     let extra = (GETS / 20 * 2 * ROUNDS) as u64;
     let mut random = Random::new(42);
@@ -296,9 +307,6 @@ fn main() {
         _ => (0..count + extra).map(|_| random.next()).collect(),
     };
     let fresh = numbers.split_off(usize::try_from(count).expect("keys fit into memory"));
-    fn keyed<K>(numbers: &[u64], key: impl Fn(u64) -> K) -> Vec<(K, u64)> {
-        numbers.iter().map(|number| (key(*number), *number ^ 0x55)).collect()
-    }
     match kind.as_str() {
         "u64" | "sequential" => run(&keyed(&numbers, |it| it), &keyed(&fresh, |it| it)),
         "string" => {

@@ -3,48 +3,16 @@
 //! A counting allocator adds what the system allocator adds: eight bytes of header, rounded up to
 //! sixteen, at least 32. The resident size as the system reports it stands beside.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_skiplist::SkipMap;
 use palisade::{Bucket, Database};
 use peers::lab::{mix, sized};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-const fn chunk(size: usize) -> usize {
-    let rounded = (size + 8 + 15) & !15;
-    if rounded < 32 { 32 } else { rounded }
-}
-
-// SAFETY: every call goes to the system allocator unchanged; the counter is beside the point.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Relaxed: a sum that is read when nothing else runs.
-        LIVE.fetch_add(chunk(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // Relaxed: as in `alloc`.
-        LIVE.fetch_sub(chunk(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use peers::pace::{Counting, allocated};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn live() -> usize {
-    // Relaxed: read when nothing else runs.
-    LIVE.load(Ordering::Relaxed)
-}
 
 /// What the system says this process holds; 0 where it does not say.
 fn resident() -> usize {
@@ -56,12 +24,12 @@ fn resident() -> usize {
 
 /// Builds something of `entries` entries and prints what it costs.
 fn weigh<T>(name: &str, entries: u64, build: impl FnOnce() -> T) {
-    let (live_before, resident_before) = (live(), resident());
+    let (live_before, resident_before) = (allocated(), resident());
     let weighed = build();
     let each = |bytes: usize| bytes as f64 / entries as f64;
-    let (counted, paged) = (live() - live_before, resident().saturating_sub(resident_before));
+    let (counted, paged) = (allocated() - live_before, resident().saturating_sub(resident_before));
     drop(weighed);
-    let left = live().saturating_sub(live_before);
+    let left = allocated().saturating_sub(live_before);
     println!("{name:<20} {:>8.1} {:>9.1} {left:>12}", each(counted), each(paged));
 }
 
@@ -83,13 +51,13 @@ fn fill(entries: u64) -> palisade::Result<(Database, Bucket<u64, u64>)> {
 fn hot_key(updates: u64) -> palisade::Result<()> {
     let db = Database::in_memory();
     let bucket: Bucket<u64, u64> = db.bucket("hot")?;
-    let empty = live();
+    let empty = allocated();
     println!("\none key updated {updates} times, bytes over the empty bucket");
     let (mut least, mut most) = (usize::MAX, 0);
     for update in 0..updates {
         bucket.insert(1, update)?;
         if update % (updates / 10) == updates / 10 - 1 {
-            let held = live().saturating_sub(empty);
+            let held = allocated().saturating_sub(empty);
             (least, most) = (least.min(held), most.max(held));
             println!("{:>12} {held:>10}", update + 1);
         }
@@ -123,9 +91,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         contender(&name, entries);
         return Ok(());
     }
-    let before = live();
+    let before = allocated();
     let db = Database::in_memory();
-    println!("empty database: {} bytes\n", live() - before);
+    println!("empty database: {} bytes\n", allocated() - before);
     drop(db);
     println!("{entries} entries u64 -> u64, bytes an entry, each in a process of its own");
     println!("{:<20} {:>8} {:>9} {:>12}", "", "counted", "resident", "left behind");

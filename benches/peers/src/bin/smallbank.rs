@@ -3,7 +3,7 @@
 //!
 //! Every customer has an entry in three tables: the account (name to number), savings and checking.
 //! The transactions are written once, against [`Tables`]; each bank says how a table is read and
-//! written and how often a refused transaction is tried again (always). Every transaction reports by
+//! written, and tries a refused transaction again until it commits. Every transaction reports by
 //! how much it changed the sum of all money, so that at the end the sum must come out exactly.
 
 use std::collections::BTreeMap;
@@ -207,11 +207,11 @@ impl Tables for InSurreal<'_> {
 
     fn get(&mut self, table: Table, key: u64) -> Result<i64, surrealmx::Error> {
         let decode = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_le_bytes);
-        Ok(self.0.with_value(&surreal_key(table, key), decode)?.unwrap_or(0))
+        Ok(self.0.with_value(surreal_key(table, key), decode)?.unwrap_or(0))
     }
 
     fn set(&mut self, table: Table, key: u64, value: i64) -> Result<(), surrealmx::Error> {
-        self.0.set(&surreal_key(table, key), &value.to_le_bytes())
+        self.0.set(surreal_key(table, key), value.to_le_bytes())
     }
 }
 
