@@ -156,6 +156,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0_u8..2).prop_map(Action::RollBackTo),
         1 => Just(Action::RollBack),
         1 => Just(Action::Vacuum),
+        1 => key().prop_map(Action::Look),
         4 => (interval(), some(), some(), any::<bool>()).prop_map(
             |((lo, hi), front, back, prefix)| Action::Scan(Scan { lo, hi, front, back, prefix })
         ),
@@ -184,7 +185,11 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn programs_of_any_shape(steps in program(), cut in 0_u64..9) {

@@ -8,7 +8,7 @@
 
 use super::probe::{Probe, Stop};
 use super::program::{Action, Kind, SLOTS, Step};
-use super::store::{ABSENT, Abort, KEYS, Level, Reader, State, Store, Transaction, Violation};
+use super::store::{ABSENT, Abort, KEYS, Key, Level, Reader, State, Store, Transaction, Violation};
 use super::store::{bit, keys, violation};
 use super::tally::{Judged, Node, check_snapshot, cyclic};
 use super::{brute, graph};
@@ -129,6 +129,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
                 self.store.vacuum();
                 return Ok(());
             }
+            Action::Look(key) => return self.look(key),
             Action::Begin(kind) if self.slots[at].is_none() => {
                 return self.begin(at, kind);
             }
@@ -158,6 +159,28 @@ impl<'s, S: Store> Lockstep<'s, S> {
             Err(Stop::Wrong(wrong)) => Err(wrong),
             Err(Stop::Abort(abort)) => self.aborted(at, abort),
         }
+    }
+
+    /// A read-only transaction of one read, which begins and ends within this step.
+    fn look(&mut self, key: Key) -> Result<(), Violation> {
+        self.clock += 1;
+        let mut probe = Probe::default();
+        probe.seen[usize::from(key)] = self.store.look(key);
+        probe.known = bit(key);
+        probe.tracked = bit(key);
+        check_snapshot(&probe.seen, probe.known, &self.state)?;
+        let judged = Judged::looked(self.clock, &probe);
+        let node = Node {
+            begin: self.clock,
+            end: self.clock,
+            reads: probe.tracked,
+            writes: 0,
+            idle_writes: 0,
+        };
+        self.counts.snapshots += 1;
+        self.done.push(Done { node, locked: 0, judged, read_only: true });
+        self.check_graph()?;
+        self.quiesce()
     }
 
     fn begin(&mut self, at: usize, kind: Kind) -> Result<(), Violation> {

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Commit,
     RollBack,
     Vacuum,
+    /// One key read outside of all transactions.
+    Look(Key),
 }
 
 impl Action {
@@ -211,8 +213,10 @@ pub(crate) fn history(rng: &mut Rng, profile: Profile, steps: &mut Vec<Step>) {
         };
         live -= u8::from(left[at] == 0);
         steps.push(Step { slot, action });
-        if rng.below(64) == 0 {
-            steps.push(Step { slot, action: Action::Vacuum });
+        match rng.below(64) {
+            0 => steps.push(Step { slot, action: Action::Vacuum }),
+            1 => steps.push(Step { slot, action: Action::Look(window.key(rng)) }),
+            _ => {}
         }
     }
 }

@@ -395,6 +395,12 @@ impl Store for Reference {
         self.open(None)
     }
 
+    fn look(&self, key: Key) -> u64 {
+        let mut inner = self.lock();
+        inner.shown = Some(inner.clock);
+        inner.at(key, inner.clock)
+    }
+
     fn vacuum(&self) {
         if self.bug == Bug::VacuumTooEager {
             for chain in &mut self.lock().chains {
