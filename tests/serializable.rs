@@ -11,6 +11,9 @@
 //! `TRANSACTIONS` for each run on real threads, and `SEED`. A failure prints the seed and the
 //! smallest program that still fails.
 
+#![allow(clippy::cast_precision_loss, reason = "rates and shares are for people")]
+#![allow(clippy::indexing_slicing, reason = "a slot is below four")]
+
 mod common;
 
 use common::engine::Engine;

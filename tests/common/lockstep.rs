@@ -116,8 +116,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
         let last = self.store.snapshot();
         let mut probe = Probe::default();
         match probe.read(&last, Action::Len) {
-            Err(Stop::Wrong(wrong)) => return Err(wrong),
-            Err(Stop::Abort(abort)) => return violation("snapshot aborted", format!("{abort:?}")),
+            Err(Stop::Wrong(wrong)) => Err(wrong),
+            Err(Stop::Abort(abort)) => violation("snapshot aborted", format!("{abort:?}")),
             Ok(()) => check_snapshot(&probe.seen, probe.known, &self.state),
         }
     }
@@ -141,12 +141,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
         let fresh = self.fresh + 1;
         let Some(slot) = &mut self.slots[at] else { return Ok(()) };
         let outcome = match (&slot.open, step.action) {
-            (_, Action::Begin(_)) => return Ok(()),
-            (Open::Snap(snap), Action::Get(_) | Action::Scan(_) | Action::Contains(_))
-            | (Open::Snap(snap), Action::End { pop: false, .. } | Action::Len) => {
-                slot.probe.read(snap, step.action)
-            }
-            (Open::Snap(_), _) => return Ok(()),
+            (Open::Snap(snap), action) if action.reads_only() => slot.probe.read(snap, action),
+            (_, Action::Begin(_)) | (Open::Snap(_), _) => return Ok(()),
             (Open::Txn(txn), action) => {
                 self.fresh = fresh;
                 slot.probe.run(txn, action, fresh)
@@ -359,7 +355,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
             return Ok(());
         }
         self.counts.histories += 1;
-        if self.counts.histories % self.brute_every == 0 {
+        if self.counts.histories.is_multiple_of(self.brute_every) {
             let judged: Vec<Judged> = self.done.iter().map(|done| done.judged.clone()).collect();
             let after = graph::judge(&judged, &self.origin)?;
             if after != self.state {
@@ -375,6 +371,6 @@ impl<'s, S: Store> Lockstep<'s, S> {
     }
 }
 
-fn is_snapshot<S: Store>(slot: &&Slot<'_, S>) -> bool {
+fn is_snapshot<S: Store>(slot: &Slot<'_, S>) -> bool {
     slot.kind == Kind::ReadOnly
 }

@@ -45,6 +45,18 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// Is this an operation of read-only snapshots too?
+    pub(crate) fn reads_only(self) -> bool {
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::Contains(_)
+                | Self::Scan(_)
+                | Self::End { pop: false, .. }
+                | Self::Len
+        )
+    }
+
     pub(crate) fn writes(self) -> bool {
         matches!(
             self,
