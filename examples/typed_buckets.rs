@@ -48,7 +48,7 @@ fn main() -> Result<()> {
     db.rename_bucket("visits", "log")?;
     let names: Vec<_> = db.buckets().into_iter().map(|bucket| bucket.name).collect();
     assert_eq!(names, ["log".into()]);
-    assert!(db.drop_bucket("log"));
+    assert!(db.drop_bucket("log")?);
     println!("{bytes} bytes in three visits");
     Ok(())
 }
