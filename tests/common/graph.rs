@@ -17,7 +17,9 @@
 //! Ranges need no rule of their own: the set of keys is known, so a scan is a read of each key
 //! of its interval, and a phantom is a changed read of "nothing".
 
-use super::store::{KEYS, State, Violation, keys, violation};
+use std::collections::HashMap;
+
+use super::store::{KEYS, State, Violation, bit, keys, violation};
 use super::tally::{Judged, UNCLAIMED};
 
 struct Version {
@@ -41,6 +43,38 @@ pub(crate) fn judge(txns: &[Judged], initial: &State) -> Result<State, Violation
     for (value, chain) in last.iter_mut().zip(&chains) {
         *value = chain.last().map_or(*value, |version| version.value);
     }
+    Ok(last)
+}
+
+/// Judges a round in which nobody claims a timestamp and no key is removed: the order of the
+/// versions of a key is that in which each write saw the one before it.
+pub(crate) fn judge_unclaimed(txns: &[Judged], initial: &State) -> Result<State, Violation> {
+    let mut chains: Chains = Default::default();
+    let mut last = *initial;
+    for (key, chain) in (0_u8..).zip(&mut chains) {
+        let at = usize::from(key);
+        let writes = |txn: &Judged| txn.committed && txn.writes & bit(key) != 0;
+        let mut over = HashMap::new();
+        for (index, txn) in txns.iter().enumerate().filter(|(_, txn)| writes(txn)) {
+            if over.insert(txn.seen[at], index).is_some() {
+                return violation("lost update", format!("key {key}, over {}", txn.seen[at]));
+            }
+        }
+        chain.push(Version { timestamp: 0, value: initial[at], writer: None });
+        while let Some(index) = over.remove(&last[at]) {
+            last[at] = txns[index].written[at];
+            let timestamp = chain.len() as u64;
+            chain.push(Version { timestamp, value: last[at], writer: Some(index) });
+        }
+        if let Some((value, writer)) = over.iter().next() {
+            return violation(
+                "over a version that never was",
+                format!("key {key}, {value} under {:?}", txns[*writer]),
+            );
+        }
+    }
+    check_reads(txns, &chains)?;
+    check_cycles(txns, &chains)?;
     Ok(last)
 }
 

@@ -186,7 +186,7 @@ impl<S: Store> Shared<'_, S> {
             None => txn.commit(),
         };
         count(counts, outcome);
-        if rng.below(512) == 0 && thread == 0 {
+        if rng.below(512) == 0 {
             self.store.vacuum();
         }
         Ok(self.describe(kind, begin, claimed, &probe, outcome))
