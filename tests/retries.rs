@@ -12,7 +12,7 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -176,11 +176,11 @@ fn retried(names: u8) {
     let rounds = env("TRANSACTIONS", 8_000).div_ceil((THREADS * BATCH) as u64);
     let (round, state) = (Mutex::new(Vec::new()), Mutex::new(State::default()));
     let wrong: Mutex<Option<String>> = Mutex::new(None);
-    let barrier = Barrier::new(THREADS);
+    let (barrier, stop) = (Barrier::new(THREADS), AtomicBool::new(false));
     thread::scope(|scope| {
         for worker in 0..THREADS as u64 {
             let (trial, round, state, wrong) = (&trial, &round, &state, &wrong);
-            let barrier = &barrier;
+            let (barrier, stop) = (&barrier, &stop);
             scope.spawn(move || {
                 let mut rng = Rng::new(seed() ^ (worker << 40));
                 for _ in 0..rounds {
@@ -199,9 +199,11 @@ fn retried(names: u8) {
                                 wrong.lock().unwrap().get_or_insert(found.to_string());
                             }
                         }
+                        // Set between the two meetings only, so that all read the same after.
+                        stop.store(wrong.lock().unwrap().is_some(), Ordering::SeqCst);
                     }
                     barrier.wait();
-                    if wrong.lock().unwrap().is_some() {
+                    if stop.load(Ordering::SeqCst) {
                         break;
                     }
                 }
