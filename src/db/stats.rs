@@ -127,7 +127,6 @@ impl Stats {
         let counters = engine.counters();
         let (log_transactions, log_bytes) = engine.log().retained(&guard);
         let oldest = engine.log().registry().oldest();
-        let made = counters.get(Count::VersionsMade);
         Self {
             commits: counters.get(Count::Commits),
             aborts: Aborts {
@@ -142,7 +141,11 @@ impl Stats {
             rescued: engine.log().tally().counts().rescued,
             now: engine.log().now(&guard),
             records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),
-            retained_versions: made.saturating_sub(counters.get(Count::VersionsPruned)),
+            retained_versions: counters
+                .get(Count::VersionsRetained)
+                .cast_signed()
+                .max(0)
+                .cast_unsigned(),
             log_transactions,
             log_bytes,
             garbage_objects: engine.collector().stats().garbage_objects,

@@ -97,6 +97,10 @@ impl Footprint {
         locks.sort_unstable();
         locks.dedup();
         writes.sort_unstable();
+        // An unsound `Ord` may write one record twice; the later write counts.
+        writes.reverse();
+        writes.dedup_by_key(|write| write.record);
+        writes.reverse();
         let read_signature = Signature::of(reads.iter().copied());
         let write_signature = Signature::of(writes.iter().map(|w| w.record.addr().get()));
         Self { reads, locks, writes, intervals, read_signature, write_signature }

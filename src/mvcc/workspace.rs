@@ -19,7 +19,8 @@
 
 use std::any::TypeId;
 use std::borrow::Borrow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
@@ -29,9 +30,10 @@ use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::{AnyTable, Table};
-use crate::mvcc::view::ReadView;
+use crate::mvcc::view::{Found, ReadView};
 use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
+use crate::skiplist::Entry as _;
 use crate::ssi::Status;
 
 /// The addresses of the records a transaction read, over all buckets.
@@ -84,6 +86,48 @@ impl ReadLog {
     }
 }
 
+/// The records read last, so that a write of what was just read need not search for it again.
+struct Recent<K: Key, V: Value> {
+    found: [Cell<Option<(NonNull<Record<K, V>>, NonNull<V>)>>; RECENT],
+    next: Cell<usize>,
+}
+
+const RECENT: usize = 4;
+
+// SAFETY: a workspace belongs to one thread at a time; the records are shared between threads.
+unsafe impl<K: Key, V: Value> Send for Recent<K, V> {}
+
+impl<K: Key, V: Value> Recent<K, V> {
+    fn new() -> Self {
+        Self { found: [const { Cell::new(None) }; RECENT], next: Cell::new(0) }
+    }
+
+    fn note(&self, found: &Found<'_, K, V>) {
+        let at = self.next.get();
+        if let Some(cell) = self.found.get(at % RECENT) {
+            cell.set(Some((NonNull::from(found.record), NonNull::from(found.value))));
+        }
+        self.next.set(at.wrapping_add(1));
+    }
+
+    fn find<'t, Q>(&'t self, _registered: &Access<'t>, key: &Q) -> Option<Found<'t, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.found.iter().filter_map(Cell::get).find_map(|(record, value)| {
+            // SAFETY: the record was found through the view of this registration, so it lives
+            // as long as the registration, and so does the version that holds the value (2).
+            let record = unsafe { record.as_ref() };
+            if record.key().borrow().cmp(key) != Ordering::Equal {
+                return None;
+            }
+            // SAFETY: as above.
+            Some(Found { record, value: unsafe { value.as_ref() } })
+        })
+    }
+}
+
 /// Turns a pointer to an own value into a reference.
 fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V>) -> &'t V {
     // SAFETY: own values stay where they are while the workspace that holds them lives (2).
@@ -94,6 +138,7 @@ fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V
 pub(crate) struct Workspace<'db, K: Key, V: Value> {
     table: &'db Table<K, V>,
     writes: RefCell<WriteSet<K, V>>,
+    recent: Recent<K, V>,
     absent: RefCell<Vec<K>>,
     /// What each iterator read: two intervals at most, from its two ends.
     ranges: RefCell<Vec<Vec<Interval<K>>>>,
@@ -104,6 +149,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         Self {
             table,
             writes: RefCell::new(WriteSet::new()),
+            recent: Recent::new(),
             absent: RefCell::default(),
             ranges: RefCell::default(),
         }
@@ -123,10 +169,11 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return own.map(|value| lend(self, value));
         }
         let found = access.view.get(self.table, key);
-        if intent == Intent::Update
-            && let Some(found) = &found
-        {
-            ReadLog::push(&access.log.locks, found.record);
+        if let Some(found) = &found {
+            self.recent.note(found);
+            if intent == Intent::Update {
+                ReadLog::push(&access.log.locks, found.record);
+            }
         }
         if access.tracked && intent != Intent::Peek {
             match &found {
@@ -135,6 +182,15 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             }
         }
         found.map(|found| found.value)
+    }
+
+    /// Finds what is about to be written over.
+    fn find<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Found<'t, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.recent.find(access, key).or_else(|| access.view.get(self.table, key))
     }
 
     fn note_absent(&self, key: K) {
@@ -152,7 +208,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             self.writes.borrow_mut().put_over::<K>(&key, Some(value));
             return previous.map(|value| lend(self, value));
         }
-        if let Some(found) = access.view.get::<K, V, K>(self.table, &key) {
+        if let Some(found) = self.find::<K>(access, &key) {
             self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
             return Some(found.value);
         }
@@ -174,7 +230,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             }
             return Some(previous);
         }
-        if let Some(found) = access.view.get(self.table, key) {
+        if let Some(found) = self.find(access, key) {
             self.writes.borrow_mut().put_shared(NonNull::from(found.record), None);
             return Some(found.value);
         }
@@ -185,14 +241,14 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     /// Sets the value of a key that has one now.
-    pub(crate) fn replace<Q>(&self, access: &Access<'_>, key: &Q, value: V)
+    pub(crate) fn replace<'t, Q>(&'t self, access: &Access<'t>, key: &Q, value: V)
     where
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
         if self.writes.borrow().get(key).is_some() {
             self.writes.borrow_mut().put_over(key, Some(value));
-        } else if let Some(found) = access.view.get(self.table, key) {
+        } else if let Some(found) = self.find(access, key) {
             self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
         }
     }
@@ -224,7 +280,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         limit: usize,
         out: &mut Vec<(&'t K, Option<&'t V>)>,
     ) -> bool {
-        self.writes.borrow().scan(bounds, time, backward, limit, |(key, value)| {
+        self.writes.borrow_mut().scan(bounds, time, backward, limit, |(key, value)| {
             // SAFETY: the key lives in a record that outlives the write set (its invariant 3).
             let key = unsafe { key.as_ref() };
             out.push((key, value.map(|value| lend(self, value))));
@@ -320,12 +376,10 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>) {
         let bucket = self.table.id();
         let writes = self.writes.get_mut();
-        for at in writes.final_writes() {
-            if let Some(record) = writes.place(at, self.table, guard) {
-                let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
-                out.push(WriteRef { record, bucket, index });
-            }
-        }
+        writes.place_all(self.table, guard, |at, record| {
+            let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
+            out.push(WriteRef { record, bucket, index });
+        });
     }
 
     fn take(
@@ -339,7 +393,7 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()> {
-        let placed = self.writes.get_mut().place(index as usize, self.table, guard);
+        let placed = self.writes.get_mut().place_again(index as usize, self.table, guard);
         placed.expect("a write that had a record gets one")
     }
 

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! log   0: put b    1: put a    2: put b    3: remove a      (grows only)
-//! top   a -> 3 -> 1      b -> 2 -> 0                         (sorted by key)
+//!          hidden      hidden
+//! top   a -> 3 -> 1      b -> 2 -> 0        (sorted by key; made when the log is long, or scanned)
 //! ```
 //!
 //! 1. The log only grows: a value that was handed out by reference stays where it is until the
 //!    transaction ends, even when it was overwritten or rolled back.
 //! 2. The place in the log is the time of a write. An iterator that was opened at time `t` sees,
 //!    for each key, the newest write before `t`.
-//! 3. A key in `top` lives in a record: one of the index that the snapshot sees, or one of this
+//! 3. A write's key lives in a record: one of the index that the snapshot sees, or one of this
 //!    log. Either outlives the map.
 //! 4. Every version and record has one owner: the log until it is linked, the table from then on
 //!    (`Stage` and `Home` say which).
+//! 5. A write is hidden while a later one of its key stands, and undone for good once it was
+//!    rolled back. Those that are neither are what a commit writes.
+//! 6. The user's `Ord` runs before a write enters the log, so a panic leaves the log as it was.
 //!
 //! Called by workspaces.
 
@@ -54,19 +58,25 @@ enum Stage {
 }
 
 struct Write<K: Key, V: Value> {
+    key: KeyRef<K>,
     version: NonNull<Version<V>>,
     home: Home<K, V>,
     stage: Stage,
     /// Whether the version stands on an older one.
     supersedes: bool,
+    hidden: bool,
+    undone: bool,
     /// The write of the same key before this one.
     earlier: Option<usize>,
 }
 
+/// Writes up to which the log is searched from its end and no map is made.
+const UNSORTED_MAX: usize = 8;
+
 /// The private writes of one transaction in one bucket.
 pub(crate) struct WriteSet<K: Key, V: Value> {
     log: Vec<Write<K, V>>,
-    top: BTreeMap<KeyRef<K>, usize>,
+    top: Option<BTreeMap<KeyRef<K>, usize>>,
 }
 
 /// What a rolled-back write leaves to remember: it may have told the caller what was there before.
@@ -99,7 +109,7 @@ pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
 
 impl<K: Key, V: Value> WriteSet<K, V> {
     pub(crate) fn new() -> Self {
-        Self { log: Vec::new(), top: BTreeMap::new() }
+        Self { log: Vec::new(), top: None }
     }
 
     /// The time of the next write; a mark to roll back to.
@@ -112,7 +122,12 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        if self.top.is_empty() { None } else { self.top.get(ByKey::new(key)).copied() }
+        match &self.top {
+            Some(top) => top.get(ByKey::new(key)).copied(),
+            None => self.log.iter().rposition(|write| {
+                !write.undone && write.key.get().borrow().cmp(key) == Ordering::Equal
+            }),
+        }
     }
 
     /// Our newest write of `key`: `Some(None)` is a tombstone.
@@ -125,19 +140,16 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         self.top_of(key).and_then(|at| self.log.get(at)).map(Write::value)
     }
 
-    /// Writes a key whose record the snapshot sees: `None` removes it.
+    /// Writes a key that has no earlier write, and whose record the snapshot sees: `None` removes.
     pub(crate) fn put_shared(&mut self, record: NonNull<Record<K, V>>, value: Option<V>) {
         // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
         let key = KeyRef::of(unsafe { record.as_ref() });
-        self.push(key, Version::boxed(value), Home::Shared(record));
+        self.push(Write::new(key, Version::boxed(value), Home::Shared(record)), None);
     }
 
-    /// Writes a key that the snapshot does not see.
+    /// Writes a key that has no earlier write, and that the snapshot does not see.
     pub(crate) fn put_fresh(&mut self, key: K, value: V) {
-        let record = NonNull::from(Box::leak(Record::with_value(key, value)));
-        // SAFETY: the record was leaked just now and is freed by this log only.
-        let shared = unsafe { record.as_ref() };
-        self.push(KeyRef::of(shared), NonNull::from(shared.first()), Home::Own(record));
+        self.push(Write::fresh(key, value), None);
     }
 
     /// Overwrites or removes a key that has an earlier write of our own.
@@ -146,71 +158,72 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let Some((key, &top)) = self.top.get_key_value(ByKey::new(key)) else { return Over::None };
-        let key = *key;
-        let Some(write) = self.log.get(top) else { return Over::None };
-        match (&write.home, value) {
+        let Some(at) = self.top_of(key) else { return Over::None };
+        let Some(under) = self.log.get(at) else { return Over::None };
+        let (write, over) = match (&under.home, value) {
             (&Home::Shared(record), value) => {
-                self.push(key, Version::boxed(value), Home::Shared(record));
+                (Write::new(under.key, Version::boxed(value), Home::Shared(record)), Over::Written)
             }
-            (_, Some(value)) => {
-                let owned = key.get().clone();
-                self.put_fresh(owned, value);
-            }
+            (_, Some(value)) => (Write::fresh(under.key.get().clone(), value), Over::Written),
             (_, None) => {
-                self.push(key, Version::boxed(None), Home::Nowhere);
-                return Over::Vanished;
+                (Write::new(under.key, Version::boxed(None), Home::Nowhere), Over::Vanished)
             }
-        }
-        Over::Written
+        };
+        self.push(write, Some(at));
+        over
     }
 
-    fn push(&mut self, key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) {
+    fn push(&mut self, mut write: Write<K, V>, earlier: Option<usize>) {
         let at = self.log.len();
-        // The log owns the write before any user code (a comparison in the map) can panic.
-        self.log.push(Write {
-            version,
-            home,
-            stage: Stage::Private,
-            supersedes: false,
-            earlier: None,
-        });
-        let earlier = self.top.insert(key, at);
-        if let Some(write) = self.log.get_mut(at) {
-            write.earlier = earlier;
+        if let Some(top) = &mut self.top {
+            top.insert(write.key, at);
+        } else if at >= UNSORTED_MAX {
+            self.sort().insert(write.key, at);
         }
+        write.earlier = earlier;
+        if let Some(under) = earlier.and_then(|under| self.log.get_mut(under)) {
+            under.hidden = true;
+        }
+        self.log.push(write);
+    }
+
+    /// The map of the newest writes, made if there is none.
+    fn sort(&mut self) -> &mut BTreeMap<KeyRef<K>, usize> {
+        let log = &self.log;
+        self.top.get_or_insert_with(|| {
+            let standing = log.iter().enumerate().filter(|(_, write)| write.stands());
+            standing.map(|(at, write)| (write.key, at)).collect()
+        })
     }
 
     /// Forgets the writes at or after `mark`, newest first; tells what they were about.
     pub(crate) fn undo_to(&mut self, mark: usize) -> Vec<Undone<K, V>> {
         let mut undone = Vec::new();
-        let log = &self.log;
-        let previous = |mut at: usize| loop {
-            match log.get(at).and_then(|write| write.earlier) {
-                Some(earlier) if earlier >= mark => at = earlier,
-                settled => return settled,
+        for at in (mark..self.log.len()).rev() {
+            let Some(write) = self.log.get_mut(at) else { continue };
+            if std::mem::replace(&mut write.undone, true) {
+                continue;
             }
-        };
-        self.top.retain(|key, top| {
-            if *top < mark {
-                return true;
+            let (key, earlier) = (write.key, write.earlier);
+            if earlier.is_none_or(|earlier| earlier < mark) {
+                undone.push(match write.home {
+                    Home::Shared(record) => Undone::Record(record),
+                    _ => Undone::Absent(key.get().clone()),
+                });
             }
-            undone.push(match log.get(*top).map(|write| &write.home) {
-                Some(Home::Shared(record)) => Undone::Record(*record),
-                _ => Undone::Absent(key.get().clone()),
-            });
-            match previous(*top) {
-                Some(earlier) => {
-                    *top = earlier;
-                    true
-                }
-                None => false,
+            if let Some(under) = earlier.and_then(|under| self.log.get_mut(under)) {
+                under.hidden = false;
             }
-        });
+            match (&mut self.top, earlier) {
+                (Some(top), Some(earlier)) => drop(top.insert(key, earlier)),
+                (Some(top), None) => drop(top.remove::<ByKey<K>>(ByKey::new(key.get()))),
+                (None, _) => {}
+            }
+        }
         undone
     }
 
-    /// Whether every write of `key` in the set took place at or after `time`.
+    /// The write before `time` of the key whose newest write is at `at`.
     fn as_of(&self, mut at: usize, time: usize) -> Option<&Write<K, V>> {
         while at >= time {
             at = self.log.get(at)?.earlier?;
@@ -221,18 +234,20 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     /// Passes on up to `limit` of the writes that an iterator opened at `time` sees in the range.
     /// Answers whether the range is exhausted.
     pub(crate) fn scan(
-        &self,
+        &mut self,
         bounds: (Bound<&K>, Bound<&K>),
         time: usize,
         backward: bool,
         limit: usize,
         mut pass: impl FnMut(OwnEntry<K, V>),
     ) -> bool {
-        if is_inverted(bounds.0, bounds.1) {
+        if self.log.is_empty() || is_inverted(bounds.0, bounds.1) {
             return true;
         }
+        self.sort();
         let bounds = (bounds.0.map(ByKey::new), bounds.1.map(ByKey::new));
-        let mut writes = self.top.range::<ByKey<K>, _>(bounds);
+        let Some(top) = &self.top else { return true };
+        let mut writes = top.range::<ByKey<K>, _>(bounds);
         let mut missing = limit;
         while missing > 0 {
             let next = if backward { writes.next_back() } else { writes.next() };
@@ -245,14 +260,23 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         false
     }
 
-    /// The newest write of each key, in key order: the writes a commit has to make.
-    pub(crate) fn final_writes(&self) -> Vec<usize> {
-        self.top.values().copied().collect()
+    /// Sees to it that the key of every standing write has a record in the index, and passes on
+    /// the place of the write and the record. Runs the user's `Ord`; nothing is held meanwhile.
+    pub(crate) fn place_all(
+        &mut self,
+        table: &Table<K, V>,
+        guard: &Guard<'_>,
+        mut pass: impl FnMut(usize, NonNull<()>),
+    ) {
+        for (at, write) in self.log.iter_mut().enumerate().filter(|(_, write)| write.stands()) {
+            if let Some(record) = write.place(table, guard) {
+                pass(at, record.cast());
+            }
+        }
     }
 
-    /// Sees to it that the key of this write has a record in the index, and tells which.
-    /// Runs the user's `Ord`; nothing is held meanwhile. `None`: there is nothing to write.
-    pub(crate) fn place(
+    /// Looks for the record of a placed write again, after a sweep removed it.
+    pub(crate) fn place_again(
         &mut self,
         at: usize,
         table: &Table<K, V>,
@@ -315,6 +339,25 @@ impl<K: Key, V: Value> WriteSet<K, V> {
 }
 
 impl<K: Key, V: Value> Write<K, V> {
+    fn new(key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) -> Self {
+        let stage = Stage::Private;
+        let (supersedes, hidden, undone) = (false, false, false);
+        Self { key, version, home, stage, supersedes, hidden, undone, earlier: None }
+    }
+
+    /// A write with a record of its own.
+    fn fresh(key: K, value: V) -> Self {
+        let record = NonNull::from(Box::leak(Record::with_value(key, value)));
+        // SAFETY: the record was leaked just now and is freed by this write only.
+        let shared = unsafe { record.as_ref() };
+        Self::new(KeyRef::of(shared), NonNull::from(shared.first()), Home::Own(record))
+    }
+
+    /// Whether a commit has to make this write (5).
+    fn stands(&self) -> bool {
+        !self.hidden && !self.undone
+    }
+
     fn value(&self) -> Option<NonNull<V>> {
         // SAFETY: the log owns the version, which never changes (1).
         unsafe { self.version.as_ref() }.value().map(NonNull::from)

@@ -26,16 +26,16 @@
 //!
 //! Transactions come here through `begin`, `commit` and `finish`; see the module above.
 
+use super::floor::{Floor, Oldest};
 use super::footprint::{Footprint, Kind, Rules, Tag};
-use super::gate::{Gate, Patience, Pause, Ticket};
+use super::gate::{Gate, Patience, Ticket};
 use super::node::{Anchor, Successor, TxnNode};
 use super::owner::{Linked, Pending};
 use super::registry::{Entry, Registry};
 use super::tally::Tally;
-use super::trim::{Floor, Oldest};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::sync::{Arc, AtomicPtr, Mutex, Ordering};
+use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 
@@ -186,8 +186,8 @@ impl<F: Footprint> CommitLog<F> {
         self.registry.leave(entry);
     }
 
-    /// A snapshot for reading without registration: what it sees may be pruned meanwhile, so the
-    /// reader holds a guard and checks the horizon ([`Registry::published`]) once it has read.
+    /// The newest commit, marked as the snapshot of a read-only transaction. Only a registration
+    /// keeps what it sees from being pruned.
     pub(crate) fn see_now(&self, guard: &Guard<'_>) -> Timestamp {
         loop {
             let front = self.front(guard);
@@ -206,9 +206,8 @@ impl<F: Footprint> CommitLog<F> {
         guard: &Guard<'_>,
     ) -> Registration<F> {
         let ticket = self.gate.close(patience);
-        let mut pause = Pause::new();
         self.registry.drain(|| {
-            pause.pause();
+            yield_now();
             self.gate.holder() != Some(ticket)
         });
         let mut registration = self.begin(Kind::Tracked, tag, guard);

@@ -19,7 +19,6 @@
 
 use crate::sync::{AtomicU64, Ordering, thread::yield_now};
 use crossbeam_utils::CachePadded;
-use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
 /// How long others wait for the holder of the gate: a power of two of microseconds.
@@ -84,17 +83,17 @@ impl Gate {
     /// The ticket in the word, if any.
     #[inline]
     pub(super) fn holder(&self) -> Option<Ticket> {
-        // Acquire: pairs with the Release in `exchange`; with the ticket gone, what its holder
-        // committed is behind us. That we see a ticket in time is the barriers' doing.
-        match self.word.load(Ordering::Acquire) {
+        // Relaxed: the barriers of the registry see to it that a ticket is seen in time, and what
+        // a holder committed is read from the log.
+        match self.word.load(Ordering::Relaxed) {
             0 => None,
             raw => Some(Ticket(raw)),
         }
     }
 
     fn exchange(&self, from: u64, to: u64) -> bool {
-        // Release: pairs with the Acquire in `holder`. Acquire: one holder follows another.
-        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // Relaxed: as in `holder`; the heavy barrier in `Registry::drain` follows a closing.
+        self.word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Waits for the gate and closes it. The caller then drains the registry.
@@ -117,7 +116,6 @@ impl Gate {
 
     /// Returns once `ticket` is out of the word, and takes it out after its patience.
     pub(super) fn wait(&self, ticket: Ticket) {
-        let mut pause = Pause::new();
         let since = Instant::now();
         let allowance = ticket.patience().duration();
         while self.holder() == Some(ticket) {
@@ -128,7 +126,7 @@ impl Gate {
                 }
                 return;
             }
-            pause.pause();
+            yield_now();
         }
     }
 
@@ -139,24 +137,29 @@ impl Gate {
     }
 }
 
-/// Waiting for another thread that is expected to be quick: first spins, then yields.
-pub(super) struct Pause(u32);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Pause {
-    const SPINS: u32 = 6;
-
-    pub(super) fn new() -> Self {
-        Self(0)
+    #[test]
+    fn ticket_opens_the_gate_only_while_it_is_in_the_word() {
+        let gate = Gate::new();
+        let first = gate.close(Patience::ENDLESS);
+        gate.open(first);
+        let second = gate.close(Patience::NONE);
+        assert_ne!(first, second);
+        gate.open(first);
+        gate.wait(first);
+        assert_eq!(gate.holder(), Some(second));
+        gate.wait(second);
+        assert_eq!(gate.holder(), None, "nobody waits for it");
+        assert_eq!(gate.counts(), (2, 1));
     }
 
-    pub(super) fn pause(&mut self) {
-        if self.0 < Self::SPINS {
-            for _ in 0..1_u32 << self.0 {
-                spin_loop();
-            }
-            self.0 += 1;
-        } else {
-            yield_now();
-        }
+    #[test]
+    fn patience_doubles_within_bounds() {
+        assert_eq!(Patience::nth(0).duration(), Duration::from_micros(1 << Patience::FIRST));
+        assert_eq!(Patience::nth(1).duration(), Patience::nth(0).duration() * 2);
+        assert_eq!(Patience::nth(u32::MAX).duration(), Duration::from_micros(1 << Patience::LAST));
     }
 }

@@ -30,7 +30,7 @@
 //!   }                                                           // ... to here
 //! ```
 //!
-//! A declared read-only transaction is `begin_seen` and `leave_seen`; a single read is `see_now`.
+//! A declared read-only transaction is `begin_seen` and `leave_seen`.
 //! Every call takes a guard of the database's collector. `Isolation::Snapshot` is a footprint
 //! without reads. A transaction that locks (`has_locks`) or reads must be [`Kind::Tracked`], or it
 //! may find its window trimmed.
@@ -45,6 +45,8 @@
 mod certify;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod commit_log;
+#[expect(unsafe_code, reason = "the address of a node goes with the lock that guards it")]
+mod floor;
 mod footprint;
 mod gate;
 mod graph;
@@ -62,11 +64,9 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use certify::Refused;
 pub(crate) use commit_log::{CommitLog, Registration};
-pub(crate) use footprint::{Edge, Footprint, Kind, Peer, Refusal, Rules, Step, Tag, Witness};
+pub(crate) use footprint::{Footprint, Kind, Refusal, Rules, Tag};
 pub(crate) use gate::Patience;
 pub(crate) use owner::{Linked, Pending};
-pub(crate) use registry::{Entry, Horizons, Oldest, Registry};
-pub(crate) use status::{State, Status};
-pub(crate) use tally::{Counts, Tally};
+pub(crate) use registry::Entry;
+pub(crate) use status::Status;

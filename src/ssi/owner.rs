@@ -124,11 +124,6 @@ impl<'g, F: Footprint> Linked<'g, F> {
         self.node().timestamp()
     }
 
-    /// Where the transaction's pending versions point until they carry its timestamp.
-    pub(crate) fn status(&self) -> &Status {
-        self.node().status()
-    }
-
     pub(super) fn node(&self) -> &'g TxnNode<F> {
         // SAFETY: the log does not retire an unsettled node, and settling consumes the handle; the
         // guard that the owner held while linking lives for `'g` and protects it from then on.

@@ -263,14 +263,6 @@ impl Registry {
         horizon.max(Timestamp::from_raw(before))
     }
 
-    /// The horizon below which versions may have been pruned. Whoever reads at a snapshot without
-    /// being registered, and meets the end of a version chain, trusts it if this is not past the
-    /// snapshot: a pruner publishes before it cuts, and the cut is read with Acquire.
-    pub(crate) fn published(&self) -> Timestamp {
-        // Relaxed: see above; the cut orders it.
-        Timestamp::from_raw(self.published_any.load(Ordering::Relaxed))
-    }
-
     /// Returns once every slot that was committing is not, or `give_up` says so (keeps 5).
     pub(super) fn drain(&self, mut give_up: impl FnMut() -> bool) {
         heavy();

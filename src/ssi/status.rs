@@ -68,11 +68,6 @@ impl Status {
         }
     }
 
-    #[inline]
-    pub(crate) fn is_active(&self) -> bool {
-        self.state() == State::Active
-    }
-
     pub(super) fn set(&self, state: State) {
         // Release: pairs with the Acquire in `state`.
         self.0.store(Self::encode(state), Ordering::Release);

@@ -18,55 +18,6 @@ use super::footprint::Footprint;
 use super::node::{TxnNode, retire};
 use super::registry::Horizons;
 use crate::epoch::Guard;
-use crate::id::Timestamp;
-use crate::sync::{AtomicU64, Ordering};
-use std::ptr::NonNull;
-
-/// The first node that is not retired, in numbers.
-#[derive(Debug, Default)]
-pub(super) struct Floor {
-    timestamp: AtomicU64,
-    bytes_total: AtomicU64,
-}
-
-impl Floor {
-    /// Nodes older than this may be retired.
-    pub(super) fn timestamp(&self) -> Timestamp {
-        // Acquire: pairs with the Release in `raise`. That a guard made before protects what this
-        // does not rule out is the epoch's doing: the store comes before the retiring.
-        Timestamp::from_raw(self.timestamp.load(Ordering::Acquire))
-    }
-
-    fn bytes_total(&self) -> u64 {
-        // Relaxed: an estimate that decides when to trim.
-        self.bytes_total.load(Ordering::Relaxed)
-    }
-
-    fn raise<F: Footprint>(&self, keep: &TxnNode<F>) {
-        // Relaxed: as in `bytes_total`.
-        self.bytes_total.store(keep.bytes_total(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `timestamp`; the retiring follows (keeps 2).
-        self.timestamp.store(keep.timestamp().get(), Ordering::Release);
-    }
-}
-
-/// The first node that is not retired.
-pub(super) struct Oldest<F>(NonNull<TxnNode<F>>);
-
-// SAFETY: the pointer is followed only under the lock around it, by the log that owns the nodes;
-// a footprint may be dropped on any thread.
-unsafe impl<F: Send> Send for Oldest<F> {}
-
-impl<F> Oldest<F> {
-    /// `node` is the log's first.
-    pub(super) fn new(node: NonNull<TxnNode<F>>) -> Self {
-        Self(node)
-    }
-
-    pub(super) fn get(&self) -> NonNull<TxnNode<F>> {
-        self.0
-    }
-}
 
 impl<F: Footprint> CommitLog<F> {
     /// How far back running transactions look.
@@ -82,7 +33,7 @@ impl<F: Footprint> CommitLog<F> {
         let tail = self.tail(guard);
         let forced = self.forced_below(tail);
         let mut retired = Vec::new();
-        let mut keep = oldest.0;
+        let mut keep = oldest.get();
         loop {
             // SAFETY: nodes are retired under this lock only, and from `oldest` on none is.
             let node = unsafe { keep.as_ref() };
@@ -95,7 +46,7 @@ impl<F: Footprint> CommitLog<F> {
             retired.push((keep, node.bytes()));
             keep = next;
         }
-        oldest.0 = keep;
+        oldest.set(keep);
         for &(node, bytes) in &retired {
             // SAFETY: the node is settled, so no version points at it; the floor and the tail are
             // past it, so no new window and no new snapshot finds it; `oldest` is past it too, and

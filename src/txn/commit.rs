@@ -76,13 +76,15 @@ impl Transaction<'_> {
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
+        let mut retained = 0_u64;
         workspaces.for_each_mut(|workspace| {
             let settled = workspace.settle(commit, horizon, &guard);
-            counters.add(Count::VersionsMade, settled.superseded as u64);
-            counters.add(Count::VersionsPruned, settled.pruned as u64);
+            retained = retained.wrapping_add(settled.superseded as u64);
+            retained = retained.wrapping_sub(settled.pruned as u64);
         });
         engine.log().finish(linked, seat.give_up(), &guard);
         counters.add(Count::Commits, 1);
+        counters.add(Count::VersionsRetained, retained);
         engine.committed(commit, &guard);
         Ok(commit)
     }

@@ -30,12 +30,12 @@ pub(crate) enum Count {
     ReadOnlyPivots,
     WindowsLost,
     SearchBudgets,
-    VersionsMade,
-    VersionsPruned,
+    /// Versions superseded less versions pruned; wraps.
+    VersionsRetained,
 }
 
 impl Count {
-    const ALL: usize = Self::VersionsPruned as usize + 1;
+    const ALL: usize = Self::VersionsRetained as usize + 1;
 }
 
 impl From<ConflictKind> for Count {
@@ -72,6 +72,6 @@ impl Counters {
             // Relaxed: as in `add`.
             shard.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
         };
-        self.shards.iter().map(|shard| of(shard)).sum()
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(of(shard)))
     }
 }

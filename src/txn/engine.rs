@@ -117,7 +117,7 @@ impl Engine {
                 }
             }
         }
-        self.counters.add(Count::VersionsPruned, total.versions as u64);
+        self.counters.add(Count::VersionsRetained, (total.versions as u64).wrapping_neg());
         self.collector.collect();
         total
     }

@@ -167,7 +167,7 @@ impl<'db> Transaction<'db> {
             workspace
         } else {
             let table = engine.catalog().table::<K, V>(bucket.id())?;
-            self.workspaces.add(Box::new(Workspace::new(table)))
+            self.workspaces.add((bucket.id(), Box::new(Workspace::new(table))))
         };
         Ok(workspace.typed().expect("a handle has its bucket's types"))
     }
@@ -185,7 +185,7 @@ impl fmt::Debug for Transaction<'_> {
 
 const INLINE: usize = 4;
 
-type Held<'db> = Box<dyn AnyWorkspace<'db> + 'db>;
+type Held<'db> = (BucketId, Box<dyn AnyWorkspace<'db> + 'db>);
 
 /// The workspaces of a transaction, in the order of first touch. Grows only.
 pub(super) struct Workspaces<'db> {
@@ -199,20 +199,24 @@ impl<'db> Workspaces<'db> {
     }
 
     pub(super) fn find(&self, id: BucketId) -> Option<&(dyn AnyWorkspace<'db> + 'db)> {
-        self.iter().find(|workspace| workspace.bucket() == id)
+        self.held().find(|held| held.0 == id).map(|held| &*held.1)
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Held<'db>> {
+        std::iter::successors(Some(self), |chunk| chunk.more.get().map(|more| &**more))
+            .flat_map(|chunk| chunk.slots.iter())
+            .map_while(OnceCell::get)
     }
 
     fn add(&self, workspace: Held<'db>) -> &(dyn AnyWorkspace<'db> + 'db) {
         match self.slots.iter().find(|slot| slot.get().is_none()) {
-            Some(slot) => slot.get_or_init(|| workspace).as_ref(),
+            Some(slot) => &*slot.get_or_init(|| workspace).1,
             None => self.more.get_or_init(|| Box::new(Self::new())).add(workspace),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(dyn AnyWorkspace<'db> + 'db)> {
-        std::iter::successors(Some(self), |chunk| chunk.more.get().map(|more| &**more))
-            .flat_map(|chunk| chunk.slots.iter())
-            .map_while(|slot| slot.get().map(|workspace| &**workspace))
+        self.held().map(|held| &*held.1)
     }
 
     pub(super) fn for_each_mut(
@@ -222,7 +226,7 @@ impl<'db> Workspaces<'db> {
         let mut chunk = Some(self);
         while let Some(Workspaces { slots, more }) = chunk {
             for workspace in slots.iter_mut().filter_map(OnceCell::get_mut) {
-                visit(&mut **workspace);
+                visit(&mut *workspace.1);
             }
             chunk = more.get_mut().map(|more| &mut **more);
         }
@@ -232,11 +236,11 @@ impl<'db> Workspaces<'db> {
         let mut chunk = self;
         loop {
             let at =
-                chunk.slots.iter().position(|slot| slot.get().is_some_and(|w| w.bucket() == id));
+                chunk.slots.iter().position(|slot| slot.get().is_some_and(|held| held.0 == id));
             match at {
                 Some(at) => {
                     let slot = chunk.slots.get_mut(at).and_then(OnceCell::get_mut);
-                    return &mut **slot.expect("the slot was found just now");
+                    return &mut *slot.expect("the slot was found just now").1;
                 }
                 None => chunk = chunk.more.get_mut().expect("a write is in some workspace"),
             }

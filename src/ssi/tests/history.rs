@@ -17,9 +17,8 @@ use super::oracle::{Graph, Record, TRANSACTIONS_MAX, bits};
 use super::{Keys, Rules};
 use crate::epoch::Collector;
 use crate::id::Timestamp;
-use crate::ssi::{
-    CommitLog, Edge, Entry, Footprint, Kind, Patience, Refusal, Registration, Witness,
-};
+use crate::ssi::footprint::{Edge, Witness};
+use crate::ssi::{CommitLog, Entry, Footprint, Kind, Patience, Refusal, Registration};
 use proptest::prelude::*;
 use std::ops::AddAssign;
 

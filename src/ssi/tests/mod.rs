@@ -3,6 +3,7 @@
 mod history;
 mod oracle;
 
+use super::status::State;
 use super::*;
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
@@ -67,7 +68,7 @@ fn commit(
     match log.commit(pending, &registration, guard) {
         Ok(linked) => {
             let timestamp = linked.timestamp();
-            assert_eq!(linked.status().state(), State::Committed(timestamp));
+            assert_eq!(linked.node().status().state(), State::Committed(timestamp));
             log.finish(linked, registration, guard);
             Ok(timestamp)
         }
