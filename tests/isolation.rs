@@ -5,6 +5,8 @@
 //! cases named G0 to G2 follow the well-known list for SQL databases; the others are classics
 //! of the literature on snapshot isolation, and their variants over ranges, removed keys and
 //! savepoints. Writes stay in the transaction until it commits, so a write conflict shows there.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::match_bool, reason = "two cases side by side read better")]
 
 mod common;
 

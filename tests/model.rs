@@ -5,6 +5,9 @@
 //! again at the end. Outside a transaction the same operations run as methods of the bucket.
 //! Keys are few, so that operations meet, and of many types, so that no type's order or layout
 //! is taken for granted. proptest shrinks a failure to the shortest sequence it finds.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::match_bool, reason = "two cases side by side read better")]
+#![allow(clippy::indexing_slicing, reason = "a wrong index fails the test")]
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -219,8 +222,8 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
         }
         Op::Modify(rank, seed) => {
             let (key, new) = (C::key(*rank), C::value(*seed));
-            let modified = tx.modify(table, &key, |value| value.clone_from(&new)).unwrap();
-            assert_eq!(modified, map.get_mut(&key).map(|value| *value = new).is_some());
+            let found = tx.modify(table, &key, |value| value.clone_from(&new)).unwrap();
+            assert_eq!(found, map.get_mut(&key).map(|value| *value = new).is_some());
         }
         Op::CompareAndSwap(rank, hit, seed) => {
             let (key, new) = (C::key(*rank), C::value(*seed));
@@ -384,7 +387,9 @@ fn step<'db, C: Case>(
         (Op::Nested(ops, keep), Some(open)) => {
             let mut inner = open.map.clone();
             let outcome = open.tx.nested(|tx| -> Result<(), Error> {
-                ops.iter().for_each(|op| inside::<C>(tx, table, &mut inner, op));
+                for op in ops {
+                    inside::<C>(tx, table, &mut inner, op);
+                }
                 if *keep { Ok(()) } else { Err(Error::Overflow) }
             });
             assert_eq!(outcome.is_ok(), *keep);
@@ -451,7 +456,11 @@ impl Case for Strings {
     }
     fn value(seed: u16) -> String {
         // Now and then a large one.
-        if seed % 64 == 0 { "v".repeat(usize::from(seed)) } else { format!("value {seed}") }
+        if seed.is_multiple_of(64) {
+            "v".repeat(usize::from(seed))
+        } else {
+            format!("value {seed}")
+        }
     }
 }
 
@@ -479,7 +488,7 @@ impl Case for Tuples {
     type Key = (i16, Option<char>, String);
     type Value = (u8, Vec<u16>);
     fn key(rank: u8) -> Self::Key {
-        let letter = (rank % 2 == 0).then(|| char::from(b'a' + rank % 5));
+        let letter = rank.is_multiple_of(2).then(|| char::from(b'a' + rank % 5));
         (i16::from(rank % 3) - 1, letter, "x".repeat(usize::from(rank / 6)))
     }
     fn value(seed: u16) -> Self::Value {
@@ -491,8 +500,8 @@ impl Case for Tuples {
 #[derive(Clone, Debug)]
 struct Backwards {
     number: i32,
-    /// Not part of the order.
-    note: String,
+    /// Not part of the order, and shown in reports of failures only.
+    _note: String,
 }
 
 impl PartialEq for Backwards {
@@ -521,7 +530,7 @@ impl Case for Custom {
     type Key = Backwards;
     type Value = ();
     fn key(rank: u8) -> Backwards {
-        Backwards { number: i32::from(rank % 20), note: format!("rank {rank}") }
+        Backwards { number: i32::from(rank % 20), _note: format!("rank {rank}") }
     }
     fn value(_: u16) {}
 }

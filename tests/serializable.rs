@@ -11,6 +11,9 @@
 //! `TRANSACTIONS` for each run on real threads, and `SEED`. A failure prints the seed and the
 //! smallest program that still fails.
 
+#![allow(clippy::cast_precision_loss, reason = "rates and shares are for people")]
+#![allow(clippy::indexing_slicing, reason = "a slot is below four")]
+
 mod common;
 
 use common::engine::Engine;
@@ -156,6 +159,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0_u8..2).prop_map(Action::RollBackTo),
         1 => Just(Action::RollBack),
         1 => Just(Action::Vacuum),
+        1 => key().prop_map(Action::Look),
         4 => (interval(), some(), some(), any::<bool>()).prop_map(
             |((lo, hi), front, back, prefix)| Action::Scan(Scan { lo, hi, front, back, prefix })
         ),
@@ -184,7 +188,11 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn programs_of_any_shape(steps in program(), cut in 0_u64..9) {

@@ -2,6 +2,9 @@
 //!
 //! Method: one fact a test: references and cursors that stay valid, prefixes, counters, retries
 //! and their bound, reports of conflicts, the catalog of buckets, and sharing across threads.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::match_bool, reason = "two cases side by side read better")]
+#![allow(clippy::indexing_slicing, reason = "a wrong index fails the test")]
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -76,11 +79,8 @@ fn prefixes_end_where_they_should() {
         tx.insert(&words, word.into(), n as u64).unwrap();
     }
     for prefix in all.into_iter().chain(["c", "aaa", "\u{10ffff}\u{10ffff}"]) {
-        let due: BTreeSet<String> = all
-            .iter()
-            .filter(|word| word.starts_with(prefix))
-            .map(|word| word.to_string())
-            .collect();
+        let due: BTreeSet<String> =
+            all.iter().filter(|word| word.starts_with(prefix)).map(ToString::to_string).collect();
         let found = || tx.prefix::<_, _, str>(&words, prefix).unwrap().map(|(key, _)| key.clone());
         assert!(found().eq(due.iter().cloned()), "{prefix:?}");
         assert!(found().rev().eq(due.iter().rev().cloned()), "{prefix:?} backwards");
@@ -241,6 +241,11 @@ fn an_error_of_the_callers_own_rolls_back() {
     });
     assert!(matches!(outcome, Err(Mine::Refused("no funds"))), "{outcome:?}");
     assert_eq!(numbers.len().unwrap(), 0);
+    let outcome: Result<(), Mine> = db.try_write(|tx| Ok(tx.rollback_to("nowhere")?));
+    match outcome {
+        Err(Mine::Database(error)) => assert!(!error.is_retryable(), "{error}"),
+        other => panic!("an error of the database was due: {other:?}"),
+    }
     let outcome: Result<u64, Mine> = db.try_write(|tx| {
         tx.insert(&numbers, "n".into(), 1)?;
         Ok(*tx.get(&numbers, "n")?.ok_or(Mine::Refused("lost"))?)
@@ -300,6 +305,24 @@ fn a_bucket_dropped_under_a_transaction_fails_its_commit_and_nothing_else() {
     other.insert(2, 2).unwrap();
     db.vacuum(usize::MAX);
     assert_eq!(other.get(&2).unwrap(), Some(2));
+}
+
+/// Also where there is nothing to lock: the key itself is taken.
+#[test]
+fn a_locked_read_of_an_absent_key_takes_it() {
+    for level in [Isolation::Serializable, Isolation::Snapshot] {
+        let db = Options::new().isolation(level).in_memory();
+        let numbers: Bucket<String, u64> = db.bucket("numbers").unwrap();
+        let (one, two) = (db.begin(), db.begin());
+        for tx in [&one, &two] {
+            assert_eq!(tx.get_for_update(&numbers, "x").unwrap(), None);
+            assert_eq!(tx.get_for_update(&numbers, "y").unwrap(), None);
+        }
+        one.insert(&numbers, "x".into(), 1).unwrap();
+        two.insert(&numbers, "y".into(), 1).unwrap();
+        one.commit().unwrap();
+        assert!(two.commit().is_err(), "a write skew between locked keys, at {level:?}");
+    }
 }
 
 #[test]
@@ -443,7 +466,9 @@ fn the_level_is_set_per_database_and_per_transaction() {
 fn savepoints_nest_shadow_and_end() {
     let (db, numbers) = open();
     let tx = db.begin();
-    let put = |n: u64| drop(tx.insert(&numbers, "n".into(), n).unwrap());
+    let put = |n: u64| {
+        tx.insert(&numbers, "n".into(), n).unwrap();
+    };
     let get = || tx.get(&numbers, "n").unwrap().copied();
     tx.savepoint("a");
     put(1);

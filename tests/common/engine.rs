@@ -261,6 +261,12 @@ impl Store for Engine {
         Open { store: self, inner: self.db.snapshot() }
     }
 
+    fn look(&self, key: Key) -> u64 {
+        let (bucket, name) = self.of(key);
+        let found = bucket.get_with(name, |value| *value);
+        found.expect("a read is not refused").unwrap_or(ABSENT)
+    }
+
     fn vacuum(&self) {
         self.db.vacuum(16);
     }

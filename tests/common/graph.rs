@@ -12,11 +12,15 @@
 //!    later begin) has no cycle; so some serial order agrees with all reads and with real time.
 //!
 //! 1 to 3 are snapshot isolation, strong and exact; 4 is added for serializable transactions.
+//! A read that claims no snapshot is bound by 4 alone, which has an edge for what it must not miss.
+//!
 //! Ranges need no rule of their own: the set of keys is known, so a scan is a read of each key
 //! of its interval, and a phantom is a changed read of "nothing".
 
-use super::store::{KEYS, State, Violation, keys, violation};
-use super::tally::Judged;
+use std::collections::HashMap;
+
+use super::store::{KEYS, State, Violation, bit, keys, violation};
+use super::tally::{Judged, UNCLAIMED};
 
 struct Version {
     timestamp: u64,
@@ -39,6 +43,38 @@ pub(crate) fn judge(txns: &[Judged], initial: &State) -> Result<State, Violation
     for (value, chain) in last.iter_mut().zip(&chains) {
         *value = chain.last().map_or(*value, |version| version.value);
     }
+    Ok(last)
+}
+
+/// Judges a round in which nobody claims a timestamp and no key is removed: the order of the
+/// versions of a key is that in which each write saw the one before it.
+pub(crate) fn judge_unclaimed(txns: &[Judged], initial: &State) -> Result<State, Violation> {
+    let mut chains: Chains = Default::default();
+    let mut last = *initial;
+    for (key, chain) in (0_u8..).zip(&mut chains) {
+        let at = usize::from(key);
+        let writes = |txn: &Judged| txn.committed && txn.writes & bit(key) != 0;
+        let mut over = HashMap::new();
+        for (index, txn) in txns.iter().enumerate().filter(|(_, txn)| writes(txn)) {
+            if over.insert(txn.seen[at], index).is_some() {
+                return violation("lost update", format!("key {key}, over {}", txn.seen[at]));
+            }
+        }
+        chain.push(Version { timestamp: 0, value: initial[at], writer: None });
+        while let Some(index) = over.remove(&last[at]) {
+            last[at] = txns[index].written[at];
+            let timestamp = chain.len() as u64;
+            chain.push(Version { timestamp, value: last[at], writer: Some(index) });
+        }
+        if let Some((value, writer)) = over.iter().next() {
+            return violation(
+                "over a version that never was",
+                format!("key {key}, {value} under {:?}", txns[*writer]),
+            );
+        }
+    }
+    check_reads(txns, &chains)?;
+    check_cycles(txns, &chains)?;
     Ok(last)
 }
 
@@ -68,12 +104,29 @@ fn visible(chain: &[Version], timestamp: u64) -> usize {
     chain.partition_point(|version| version.timestamp <= timestamp).saturating_sub(1)
 }
 
+/// Position in `chain` of the version that `txn` read. Without a claim the value tells, which no
+/// two versions share but removals: `None` if one of several may have been seen.
+fn version_read(txn: &Judged, key: u8, chain: &[Version]) -> Option<usize> {
+    if txn.snapshot != UNCLAIMED {
+        return Some(visible(chain, txn.snapshot));
+    }
+    let value = txn.seen[usize::from(key)];
+    let mut alike = (0..chain.len()).filter(|&at| chain[at].value == value);
+    alike.next().filter(|_| alike.next().is_none())
+}
+
 fn check_reads(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
     for txn in txns {
         for key in keys(txn.known) {
             let chain = &chains[usize::from(key)];
-            let due = chain[visible(chain, txn.snapshot)].value;
             let found = txn.seen[usize::from(key)];
+            if txn.snapshot == UNCLAIMED {
+                if !chain.iter().any(|version| version.value == found) {
+                    return violation("value from nowhere", format!("key {key}: {txn:?}"));
+                }
+                continue;
+            }
+            let due = chain[visible(chain, txn.snapshot)].value;
             if found != due {
                 return violation(
                     "snapshot not read",
@@ -101,7 +154,7 @@ fn check_real_time(txns: &[Judged]) -> Result<(), Violation> {
         oldest = oldest.min(entry.1);
         entry.1 = oldest;
     }
-    for txn in txns {
+    for txn in txns.iter().filter(|txn| txn.snapshot != UNCLAIMED) {
         let before = returned.partition_point(|&(end, _)| end < txn.begin);
         if before > 0 && returned[before - 1].1 > txn.snapshot {
             return violation("stale snapshot", format!("{txn:?}"));
@@ -153,7 +206,7 @@ fn check_cycles(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
     for (index, txn) in txns.iter().enumerate().filter(|(_, txn)| txn.counts()) {
         for key in keys(txn.reads()) {
             let chain = &chains[usize::from(key)];
-            let at = visible(chain, txn.snapshot);
+            let Some(at) = version_read(txn, key, chain) else { continue };
             if let Some(writer) = chain[at].writer {
                 edges.add(writer, index);
             }

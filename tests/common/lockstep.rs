@@ -8,7 +8,7 @@
 
 use super::probe::{Probe, Stop};
 use super::program::{Action, Kind, SLOTS, Step};
-use super::store::{ABSENT, Abort, KEYS, Level, Reader, State, Store, Transaction, Violation};
+use super::store::{ABSENT, Abort, KEYS, Key, Level, Reader, State, Store, Transaction, Violation};
 use super::store::{bit, keys, violation};
 use super::tally::{Judged, Node, check_snapshot, cyclic};
 use super::{brute, graph};
@@ -116,8 +116,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
         let last = self.store.snapshot();
         let mut probe = Probe::default();
         match probe.read(&last, Action::Len) {
-            Err(Stop::Wrong(wrong)) => return Err(wrong),
-            Err(Stop::Abort(abort)) => return violation("snapshot aborted", format!("{abort:?}")),
+            Err(Stop::Wrong(wrong)) => Err(wrong),
+            Err(Stop::Abort(abort)) => violation("snapshot aborted", format!("{abort:?}")),
             Ok(()) => check_snapshot(&probe.seen, probe.known, &self.state),
         }
     }
@@ -129,6 +129,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
                 self.store.vacuum();
                 return Ok(());
             }
+            Action::Look(key) => return self.look(key),
             Action::Begin(kind) if self.slots[at].is_none() => {
                 return self.begin(at, kind);
             }
@@ -140,12 +141,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
         let fresh = self.fresh + 1;
         let Some(slot) = &mut self.slots[at] else { return Ok(()) };
         let outcome = match (&slot.open, step.action) {
-            (_, Action::Begin(_)) => return Ok(()),
-            (Open::Snap(snap), Action::Get(_) | Action::Scan(_) | Action::Contains(_))
-            | (Open::Snap(snap), Action::End { pop: false, .. } | Action::Len) => {
-                slot.probe.read(snap, step.action)
-            }
-            (Open::Snap(_), _) => return Ok(()),
+            (Open::Snap(snap), action) if action.reads_only() => slot.probe.read(snap, action),
+            (_, Action::Begin(_)) | (Open::Snap(_), _) => return Ok(()),
             (Open::Txn(txn), action) => {
                 self.fresh = fresh;
                 slot.probe.run(txn, action, fresh)
@@ -158,6 +155,28 @@ impl<'s, S: Store> Lockstep<'s, S> {
             Err(Stop::Wrong(wrong)) => Err(wrong),
             Err(Stop::Abort(abort)) => self.aborted(at, abort),
         }
+    }
+
+    /// A read-only transaction of one read, which begins and ends within this step.
+    fn look(&mut self, key: Key) -> Result<(), Violation> {
+        self.clock += 1;
+        let mut probe = Probe::default();
+        probe.seen[usize::from(key)] = self.store.look(key);
+        probe.known = bit(key);
+        probe.tracked = bit(key);
+        check_snapshot(&probe.seen, probe.known, &self.state)?;
+        let judged = Judged::looked(self.clock, &probe);
+        let node = Node {
+            begin: self.clock,
+            end: self.clock,
+            reads: probe.tracked,
+            writes: 0,
+            idle_writes: 0,
+        };
+        self.counts.snapshots += 1;
+        self.done.push(Done { node, locked: 0, judged, read_only: true });
+        self.check_graph()?;
+        self.quiesce()
     }
 
     fn begin(&mut self, at: usize, kind: Kind) -> Result<(), Violation> {
@@ -336,7 +355,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
             return Ok(());
         }
         self.counts.histories += 1;
-        if self.counts.histories % self.brute_every == 0 {
+        if self.counts.histories.is_multiple_of(self.brute_every) {
             let judged: Vec<Judged> = self.done.iter().map(|done| done.judged.clone()).collect();
             let after = graph::judge(&judged, &self.origin)?;
             if after != self.state {
@@ -352,6 +371,6 @@ impl<'s, S: Store> Lockstep<'s, S> {
     }
 }
 
-fn is_snapshot<S: Store>(slot: &&Slot<'_, S>) -> bool {
+fn is_snapshot<S: Store>(slot: &Slot<'_, S>) -> bool {
     slot.kind == Kind::ReadOnly
 }

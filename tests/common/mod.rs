@@ -18,6 +18,7 @@
     clippy::indexing_slicing,
     reason = "indices are keys, slots and transactions, all bounded"
 )]
+#![allow(clippy::match_bool, reason = "two cases side by side read better")]
 
 pub(crate) mod brute;
 pub(crate) mod engine;

@@ -258,7 +258,7 @@ impl Probe {
     }
 
     #[expect(clippy::unused_self, reason = "reads as a check of this probe")]
-    fn expect<T: PartialEq + std::fmt::Debug>(
+    fn expect<T: PartialEq + Copy + std::fmt::Debug>(
         &self,
         what: &'static str,
         found: T,

@@ -40,9 +40,23 @@ pub(crate) enum Action {
     Commit,
     RollBack,
     Vacuum,
+    /// One key read outside of all transactions.
+    Look(Key),
 }
 
 impl Action {
+    /// Is this an operation of read-only snapshots too?
+    pub(crate) fn reads_only(self) -> bool {
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::Contains(_)
+                | Self::Scan(_)
+                | Self::End { pop: false, .. }
+                | Self::Len
+        )
+    }
+
     pub(crate) fn writes(self) -> bool {
         matches!(
             self,
@@ -211,8 +225,10 @@ pub(crate) fn history(rng: &mut Rng, profile: Profile, steps: &mut Vec<Step>) {
         };
         live -= u8::from(left[at] == 0);
         steps.push(Step { slot, action });
-        if rng.below(64) == 0 {
-            steps.push(Step { slot, action: Action::Vacuum });
+        match rng.below(64) {
+            0 => steps.push(Step { slot, action: Action::Vacuum }),
+            1 => steps.push(Step { slot, action: Action::Look(window.key(rng)) }),
+            _ => {}
         }
     }
 }

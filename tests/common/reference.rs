@@ -139,23 +139,12 @@ impl Inner {
         if reached.iter().any(|&stale| stale) && bug == Bug::FalseAborts {
             return Err(Abort::Cycle);
         }
-        let mut grew = bug != Bug::EdgeDropped;
-        while grew {
-            grew = false;
-            for (at, from) in self.log.iter().enumerate() {
-                if !reached[at] {
-                    continue;
-                }
-                for next in 0..self.log.len() {
-                    let to = &self.log[next];
-                    if !reached[next] && (conflict(from, to) || depends(from, to)) {
-                        reached[next] = true;
-                        grew = true;
-                        break;
-                    }
-                }
-                if grew {
-                    break;
+        let mut open: Vec<usize> = (0..reached.len()).filter(|&at| reached[at]).collect();
+        while let Some(from) = open.pop().filter(|_| bug != Bug::EdgeDropped) {
+            for (at, to) in self.log.iter().enumerate() {
+                if !reached[at] && (conflict(&self.log[from], to) || depends(&self.log[from], to)) {
+                    reached[at] = true;
+                    open.push(at);
                 }
             }
         }
@@ -393,6 +382,12 @@ impl Store for Reference {
 
     fn snapshot(&self) -> Txn<'_> {
         self.open(None)
+    }
+
+    fn look(&self, key: Key) -> u64 {
+        let mut inner = self.lock();
+        inner.shown = Some(inner.clock);
+        inner.at(key, inner.clock)
     }
 
     fn vacuum(&self) {

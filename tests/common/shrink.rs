@@ -127,13 +127,11 @@ fn part<S: Store>(
             history(&mut rng, volume.profile, &mut steps);
         }
         let fresh = || open(chunk);
-        match run(fresh, &steps, volume.brute_every) {
-            Ok(found) => counts.add(&found),
-            Err(_) => {
-                let (steps, wrong) = shrink(fresh, &steps);
-                return Err(Failure { seed, chunk, wrong, steps, after: counts.histories });
-            }
-        }
+        let Ok(found) = run(fresh, &steps, volume.brute_every) else {
+            let (steps, wrong) = shrink(fresh, &steps);
+            return Err(Failure { seed, chunk, wrong, steps, after: counts.histories });
+        };
+        counts.add(&found);
     }
     Ok(counts)
 }

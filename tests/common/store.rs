@@ -125,6 +125,8 @@ pub(crate) trait Store: Sync {
         Self: 's;
     fn begin(&self, level: Level) -> Self::Txn<'_>;
     fn snapshot(&self) -> Self::Snap<'_>;
+    /// Reads one key in a read-only transaction of its own.
+    fn look(&self, key: Key) -> u64;
     fn vacuum(&self);
 }
 

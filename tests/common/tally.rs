@@ -10,6 +10,7 @@
 //! Reads of transactions at the level `Snapshot` make no edges. A read-only snapshot is a node
 //! from its first read. `graph` and `brute` decide the same from less, and are compared with it.
 
+use super::probe::Probe;
 use super::program::Kind;
 use super::store::{ABSENT, Level, State, Violation, keys, violation};
 
@@ -20,7 +21,7 @@ pub(crate) struct Judged {
     /// Global sequence numbers: before the begin call, after the call that ended it.
     pub(crate) begin: u64,
     pub(crate) end: u64,
-    /// Timestamps as the store claims them.
+    /// Timestamps as the store claims them; `UNCLAIMED` where it does not say.
     pub(crate) snapshot: u64,
     /// Of a committed transaction that wrote.
     pub(crate) commit: Option<u64>,
@@ -33,7 +34,27 @@ pub(crate) struct Judged {
     pub(crate) writes: u8,
 }
 
+/// The snapshot of a read that does not tell its timestamp.
+pub(crate) const UNCLAIMED: u64 = u64::MAX;
+
 impl Judged {
+    /// A read-only transaction that looked at keys at one moment.
+    pub(crate) fn looked(moment: u64, probe: &Probe) -> Self {
+        Self {
+            kind: Kind::ReadOnly,
+            begin: moment,
+            end: moment,
+            snapshot: UNCLAIMED,
+            commit: None,
+            committed: false,
+            seen: probe.seen,
+            known: probe.known,
+            tracked: probe.tracked,
+            written: State::default(),
+            writes: 0,
+        }
+    }
+
     /// The keys whose later change makes an edge from this transaction.
     pub(crate) fn reads(&self) -> u8 {
         if self.kind == Kind::ReadWrite(Level::Snapshot) { 0 } else { self.tracked }

@@ -138,6 +138,14 @@ impl<S: Store> Shared<'_, S> {
         let length = 1 + rng.small(self.plan.profile.operations);
         let begin = self.tick();
         let mut probe = Probe::default();
+        if kind == Kind::ReadOnly && rng.percent(40) {
+            let key = self.plan.window.key(rng);
+            probe.seen[usize::from(key)] = self.store.look(key);
+            probe.known = bit(key);
+            probe.tracked = bit(key);
+            counts.snapshots += 1;
+            return Ok(Judged { end: self.tick(), ..Judged::looked(begin, &probe) });
+        }
         let Kind::ReadWrite(level) = kind else {
             let snap = self.store.snapshot();
             let claimed = snap.snapshot_timestamp();
@@ -178,7 +186,7 @@ impl<S: Store> Shared<'_, S> {
             None => txn.commit(),
         };
         count(counts, outcome);
-        if rng.below(512) == 0 && thread == 0 {
+        if rng.below(512) == 0 {
             self.store.vacuum();
         }
         Ok(self.describe(kind, begin, claimed, &probe, outcome))
