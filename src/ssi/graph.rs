@@ -91,22 +91,17 @@ pub(super) fn certify<V: Vertex>(
         let direct = Step { edge: Edge::Overwritten, peer: back.vertex.peer() };
         return Err(Obstacle::Cycle(closed_by_the_past(vec![direct], back.vertex)));
     }
+    // A path that leaves the subject comes back from a member that read what the subject writes,
+    // which makes the subject `T2` of a dangerous structure; or from the past, and then a member
+    // that reaches there was `T2`, and the subject is `T1`. Without either there is no cycle, and
+    // if no member reaches further than the oldest conflict, the subject does not either.
     let oldest = first.vertex.committed();
-    let is_oldest_reached = window.iter().all(|member| member.vertex.reach() >= oldest);
-    if is_oldest_reached && !has_dangerous_structure(snapshot, window) {
+    let comes_back = window.iter().any(|member| member.overwritten);
+    let reaches_back = window.iter().any(|member| member.vertex.reach() < oldest);
+    if !comes_back && !reaches_back {
         return Ok(Reached { reach: oldest, trail: vec![first_step] });
     }
     Search::new(snapshot, window).run(budget)
-}
-
-/// Can a path that leaves the subject come back at all? It comes back from a member that read what
-/// the subject writes, which makes the subject `T2` of a dangerous structure, or from the past, and
-/// then a member that reaches there was `T2` and the subject is `T1`.
-pub(super) fn has_dangerous_structure<V: Vertex>(
-    snapshot: Timestamp,
-    window: &[Member<'_, V>],
-) -> bool {
-    window.iter().any(|member| member.overwritten || member.vertex.reach() <= snapshot)
 }
 
 /// The cycle along `steps`, then from `last` along its trail to a commit in the subject's snapshot.

@@ -62,6 +62,8 @@ struct Shape {
     /// Out of 16 transactions, how many are declared read-only, and how many use plain snapshots.
     read_only: usize,
     snapshot_isolation: usize,
+    /// Some transactions are short, and others see many of them pass.
+    is_uneven: bool,
 }
 
 /// What became of the transactions of some histories.
@@ -154,7 +156,10 @@ fn play(shape: &Shape, choices: impl Choices) -> Outcomes {
 impl<C: Choices> Player<'_, C> {
     fn step(&mut self) -> Option<()> {
         self.moment += 1;
-        let at = self.choices.choose(self.running.len())?;
+        let mut at = self.choices.choose(self.running.len())?;
+        if self.shape.is_uneven {
+            at = self.choices.choose(at + 1)?;
+        }
         let Some(mut running) = self.running[at].take() else {
             self.running[at] = Some(self.begin()?);
             return Some(());
@@ -395,7 +400,7 @@ impl<C: Choices> Player<'_, C> {
 
 fn shape(keys: u8, running_max: usize) -> Shape {
     let rules = Rules { registry_slots: 4, ..Rules::default() };
-    Shape { keys, running_max, rules, read_only: 3, snapshot_isolation: 2 }
+    Shape { keys, running_max, rules, read_only: 3, snapshot_isolation: 2, is_uneven: true }
 }
 
 /// Plays `histories` histories of many shapes from one seed.
@@ -407,8 +412,9 @@ fn play_many(histories: u64, seed: u64, alter: impl Fn(&mut Shape)) -> Outcomes 
         let mut choose = |below| choices.choose(below).expect("endless");
         let keys = u8::try_from(2 + choose(9)).expect("small");
         let mut shape = shape(keys, 2 + choose(7));
-        shape.read_only = choose(6);
+        shape.read_only = choose(4);
         shape.snapshot_isolation = choose(4);
+        shape.is_uneven = choose(2) == 0;
         alter(&mut shape);
         choices.left = 40 + choices.choose(600).expect("endless");
         let played =
@@ -425,7 +431,7 @@ fn play_many(histories: u64, seed: u64, alter: impl Fn(&mut Shape)) -> Outcomes 
 }
 
 /// Histories of a short run: fewer under Miri.
-const HISTORIES: u64 = if cfg!(miri) { 3 } else { 3000 };
+const HISTORIES: u64 = if cfg!(miri) { 3 } else { 4000 };
 
 #[test]
 fn every_history_is_strictly_serializable_and_every_cycle_is_real() {

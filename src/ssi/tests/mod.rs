@@ -3,6 +3,7 @@
 mod history;
 mod oracle;
 
+use super::footprint::{Edge, Peer, Step};
 use super::status::State;
 use super::*;
 use crate::epoch::{Collector, Guard};
@@ -116,4 +117,179 @@ fn log_keeps_what_a_tracked_transaction_may_conflict_with() {
     assert_eq!(log.trim(&guard), 0);
     assert_eq!(commit(&log, old, Keys::new([1], [2]), &guard), Ok(at(11)), "it precedes them all");
     assert_eq!(log.trim(&guard), 11);
+}
+
+fn refused(result: Result<Timestamp, Refusal>) -> Refusal {
+    result.expect_err("the commit is refused")
+}
+
+#[test]
+fn write_skew_is_refused_with_its_cycle() {
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let guard = collector.pin();
+    let (first, second) = (begin(&log, &guard), begin(&log, &guard));
+    let pending = log.prepare(&first, Some("first".into()), Keys::new([1, 2], [1]), &guard);
+    log.admit(&first);
+    let linked = log.commit(pending, &first, &guard).unwrap();
+    log.finish(linked, first, &guard);
+    let Refusal::Cycle(witness) = refused(commit(&log, second, Keys::new([1, 2], [2]), &guard))
+    else {
+        panic!("a cycle")
+    };
+    let peer = Peer { timestamp: at(1), label: Some("first".into()) };
+    assert_eq!(witness.steps, [Step { edge: Edge::Overwritten, peer }]);
+    assert_eq!(witness.closing, Edge::Overwritten);
+    assert_eq!(log.tally().counts().cycles, 1);
+}
+
+/// The report that misses a receipt: the pivot would precede a commit that a reader has seen, and
+/// follow that reader.
+#[test]
+fn pivot_is_refused_once_a_reader_has_been_there() {
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let guard = collector.pin();
+    for has_reader in [false, true] {
+        let pivot = begin(&log, &guard);
+        let batch = commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
+        if has_reader {
+            let (entry, snapshot) = log.begin_seen(None, &guard);
+            assert_eq!(snapshot, batch);
+            log.leave_seen(entry);
+        }
+        let result = commit(&log, pivot, Keys::new([1], [2]), &guard);
+        if has_reader {
+            assert!(
+                matches!(refused(result), Refusal::ReadOnlyPivot { reached, .. } if reached == batch)
+            );
+        } else {
+            assert_eq!(result, Ok(batch.next()));
+        }
+    }
+}
+
+/// The subject is overtaken by one that is overtaken in turn, by one that reaches into the
+/// subject's past; each conflict by itself is harmless.
+#[test]
+fn path_through_a_later_commit_into_the_past_is_a_cycle() {
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let guard = collector.pin();
+    let (middle, late) = (begin(&log, &guard), begin(&log, &guard));
+    commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
+    let subject = begin(&log, &guard);
+    assert_eq!(commit(&log, middle, Keys::new([2], [3]), &guard), Ok(at(2)));
+    assert_eq!(commit(&log, late, Keys::new([1], [2]), &guard), Ok(at(3)));
+    let Refusal::Cycle(witness) = refused(commit(&log, subject, Keys::new([3], [4]), &guard))
+    else {
+        panic!("a cycle")
+    };
+    let path: Vec<_> = witness.steps.iter().map(|step| step.peer.timestamp.get()).collect();
+    assert_eq!((path, witness.closing), (vec![2, 3, 1], Edge::Before));
+}
+
+#[test]
+fn lock_meets_writes_and_locks() {
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let guard = collector.pin();
+    let locking = |key| Keys { locks: BTreeSet::from([key]), ..Keys::default() };
+    let [a, b, c] = std::array::from_fn(|_| begin(&log, &guard));
+    assert_eq!(commit(&log, a, locking(1), &guard), Ok(at(1)));
+    assert_eq!(commit(&log, b, locking(2), &guard), Ok(at(2)));
+    let by = Peer { timestamp: at(1), label: None };
+    assert_eq!(refused(commit(&log, c, locking(1), &guard)), Refusal::Locked { by });
+}
+
+#[test]
+fn transaction_without_writes_takes_no_timestamp_while_its_reads_are_current() {
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let guard = collector.pin();
+    let (current, stale) = (begin(&log, &guard), begin(&log, &guard));
+    commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
+    assert_eq!(log.commit_reads(&current, None, Keys::new([2], []), &guard), Ok(at(1)));
+    assert_eq!(log.now(&guard), at(1));
+    assert_eq!(log.commit_reads(&stale, None, Keys::new([1], []), &guard), Ok(at(2)));
+    log.leave(current);
+    log.leave(stale);
+    assert_eq!(log.trim(&guard), 2, "what it linked is settled");
+}
+
+#[test]
+fn window_is_lost_when_memory_is_short() {
+    let rules = Rules { retained_bytes_max: 2000, ..Rules::default() };
+    let (collector, log) = (Collector::new(), CommitLog::new(rules));
+    let guard = collector.pin();
+    let [reader, writer] = std::array::from_fn(|_| begin(&log, &guard));
+    for _ in 0..100 {
+        commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
+        assert!(log.retained(&guard).1 < 3000, "{:?}", log.retained(&guard));
+    }
+    assert_eq!(refused(commit(&log, reader, Keys::new([9], [8]), &guard)), Refusal::WindowLost);
+    assert!(commit(&log, writer, Keys::new([], [8]), &guard).is_ok(), "it has nothing to lose");
+}
+
+/// Threads that commit, fail, trim and collect: each footprint is dropped once.
+#[test]
+fn every_node_is_freed_once() {
+    struct Counted(Keys, crate::sync::Arc<crate::sync::AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, crate::sync::Ordering::Relaxed);
+        }
+    }
+    impl Footprint for Counted {
+        fn reads_meet_writes(&self, writer: &Self) -> bool {
+            self.0.reads_meet_writes(&writer.0)
+        }
+        fn locks_meet_writes(&self, other: &Self) -> bool {
+            self.0.locks_meet_writes(&other.0)
+        }
+        fn has_reads(&self) -> bool {
+            self.0.has_reads()
+        }
+        fn has_locks(&self) -> bool {
+            self.0.has_locks()
+        }
+        fn has_writes(&self) -> bool {
+            self.0.has_writes()
+        }
+        fn bytes(&self) -> usize {
+            self.0.bytes()
+        }
+    }
+    const TRANSACTIONS: usize = if cfg!(miri) { 30 } else { 3000 };
+    let drops = crate::sync::Arc::default();
+    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    std::thread::scope(|scope| {
+        for thread in 0..3_u8 {
+            let (log, collector, drops) = (&log, &collector, &drops);
+            scope.spawn(move || {
+                for n in 0..TRANSACTIONS {
+                    let guard = collector.pin();
+                    let patience = Patience::ENDLESS;
+                    let registration = match n % 50 {
+                        0 => log.begin_gated(patience, None, &guard),
+                        _ => log.begin(Kind::Tracked, None, &guard),
+                    };
+                    let is_gated = registration.is_gated();
+                    let keys = Keys::new([thread, (thread + 1) % 3], [thread]);
+                    let footprint = Counted(keys, crate::sync::Arc::clone(drops));
+                    let pending = log.prepare(&registration, None, footprint, &guard);
+                    log.admit(&registration);
+                    match log.commit(pending, &registration, &guard) {
+                        Ok(linked) => log.finish(linked, registration, &guard),
+                        Err(refused) => {
+                            assert!(!is_gated, "{:?}", refused.refusal);
+                            drop(refused);
+                            log.leave(registration);
+                        }
+                    }
+                    if n % 64 == 0 {
+                        log.trim(&guard);
+                    }
+                }
+            });
+        }
+    });
+    drop(log);
+    drop(collector);
+    assert_eq!(drops.load(crate::sync::Ordering::Relaxed), 3 * TRANSACTIONS);
 }
