@@ -105,9 +105,19 @@ pub fn nanoseconds(count: u64, mut operation: impl FnMut(u64)) -> f64 {
     (thread_cpu_ns() - started) as f64 / count as f64
 }
 
+/// How much some threads did together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    /// A second.
+    pub wall: f64,
+    /// A second of processor time on each thread. Waiting does not show in it, but neither do
+    /// other jobs that keep the processors from the threads.
+    pub used: f64,
+}
+
 /// Runs `work` on `threads` threads at once for about `span`; each gets its number and the flag
-/// that tells it to stop, and returns how much it did. The result is the sum per second.
-pub fn rate(threads: u64, span: Duration, work: impl Fn(u64, &AtomicBool) -> u64 + Sync) -> f64 {
+/// that tells it to stop, and returns how much it did.
+pub fn rate(threads: u64, span: Duration, work: impl Fn(u64, &AtomicBool) -> u64 + Sync) -> Rate {
     let stop = AtomicBool::new(false);
     let start = Barrier::new(usize::try_from(threads).expect("few threads") + 1);
     thread::scope(|scope| {
@@ -116,9 +126,10 @@ pub fn rate(threads: u64, span: Duration, work: impl Fn(u64, &AtomicBool) -> u64
                 let (stop, start, work) = (&stop, &start, &work);
                 scope.spawn(move || {
                     start.wait();
-                    let started = Instant::now();
-                    let done = work(number, stop);
-                    done as f64 / started.elapsed().as_secs_f64()
+                    let (started, used) = (Instant::now(), thread_cpu_ns());
+                    let done = work(number, stop) as f64;
+                    let used = (thread_cpu_ns() - used) as f64 / 1e9;
+                    (done / started.elapsed().as_secs_f64(), done / used)
                 })
             })
             .collect();
@@ -126,7 +137,10 @@ pub fn rate(threads: u64, span: Duration, work: impl Fn(u64, &AtomicBool) -> u64
         thread::sleep(span);
         // Relaxed: the flag orders nothing, it only ends the loops soon.
         stop.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).sum()
+        workers.into_iter().fold(Rate::default(), |sum, worker| {
+            let (wall, used) = worker.join().expect("a worker does not panic");
+            Rate { wall: sum.wall + wall, used: sum.used + used }
+        })
     })
 }
 

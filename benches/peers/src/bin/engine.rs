@@ -6,6 +6,10 @@
 //! 3. The same transaction on one thread and on two.
 //! 4. A writer alone and beside a scan of everything, in Palisade and under one lock.
 //! 5. How long one commit takes.
+//!
+//! Where a ratio stands for itself it is one of processor time; 3 and 4 give the ratio of what got
+//! done in a second and, beside it, in a second of processor time, which other jobs on the machine
+//! do not disturb.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -17,7 +21,7 @@ use crossbeam_skiplist::SkipMap;
 use palisade::testing::Index;
 use palisade::{Bucket, Database};
 use parking_lot::RwLock;
-use peers::lab::{Random, median, mix, nanoseconds, quick, rate, ratio, sized};
+use peers::lab::{Random, Rate, median, mix, nanoseconds, quick, rate, ratio, sized};
 
 struct Store {
     db: Database,
@@ -127,11 +131,36 @@ fn beside_index(store: &Store, rounds: u64) {
     }
 }
 
+/// Rates before and after something, and by how much they differ.
+#[derive(Default)]
+struct Pair {
+    first: Vec<Rate>,
+    second: Vec<Rate>,
+}
+
+impl Pair {
+    /// Prints both rates, and the ratio of the second to the first, or the other way round.
+    fn print(&self, name: &str, falls: bool) {
+        let thousands = |rates: &[Rate], of: fn(&Rate) -> f64| {
+            median(&rates.iter().map(of).collect::<Vec<_>>()) / 1e3
+        };
+        let times = |of: fn(&Rate) -> f64| {
+            let first: Vec<f64> = self.first.iter().map(of).collect();
+            let second: Vec<f64> = self.second.iter().map(of).collect();
+            if falls { ratio(&first, &second) } else { ratio(&second, &first) }
+        };
+        let (before, after) =
+            (thousands(&self.first, |rate| rate.wall), thousands(&self.second, |rate| rate.wall));
+        let (wall, used) = (times(|rate| rate.wall), times(|rate| rate.used));
+        println!("   {name:<20} {before:>8.0} {after:>10.0} {wall:>10.2} {used:>10.2}");
+    }
+}
+
 /// One thread and two.
 fn scaling(store: &Store, rounds: u64, span: Duration) {
-    let mut rates: [Vec<f64>; 2] = Default::default();
+    let mut rates = Pair::default();
     for round in 0..rounds {
-        for (threads, rates) in [1, 2].into_iter().zip(&mut rates) {
+        for (threads, rates) in [(1, &mut rates.first), (2, &mut rates.second)] {
             rates.push(rate(threads, span, |thread, stop| {
                 let mut random = Random::new(round << 8 | thread);
                 let mut done = 0;
@@ -144,10 +173,8 @@ fn scaling(store: &Store, rounds: u64, span: Duration) {
             }));
         }
     }
-    let [one, two] = &rates;
-    let (slow, fast) = (median(one) / 1e3, median(two) / 1e3);
-    println!("3. thousand transactions a second, threads 1 and 2, two to one");
-    println!("   {:<20} {slow:>8.0} {fast:>10.0} {:>10.2}", "2 reads, 2 writes", ratio(two, one));
+    println!("3. thousand a second    1 thread  2 threads  faster by  processor");
+    rates.print("2 reads, 2 writes", false);
 }
 
 /// Rates of a writer alone and beside a thread that scans everything without end.
@@ -155,7 +182,7 @@ fn beside_scan(
     span: Duration,
     write: impl Fn(&mut Random) + Sync,
     read_all: impl Fn() + Sync,
-) -> [f64; 2] {
+) -> [Rate; 2] {
     let work = |thread: u64, stop: &AtomicBool| {
         let mut random = Random::new(thread);
         let mut done = 0;
@@ -185,7 +212,7 @@ fn beside_scan(
 fn writer_slowdown(store: &Store, rounds: u64, span: Duration) {
     let lock: RwLock<BTreeMap<u64, u64>> =
         RwLock::new((0..store.entries).map(|number| (mix(number), number)).collect());
-    let mut rates: [[Vec<f64>; 2]; 2] = Default::default();
+    let mut rates: [Pair; 2] = Default::default();
     for _ in 0..rounds {
         let ours = beside_scan(
             span,
@@ -209,14 +236,13 @@ fn writer_slowdown(store: &Store, rounds: u64, span: Duration) {
             },
         );
         for (rates, [alone, beside]) in rates.iter_mut().zip([ours, locked]) {
-            rates[0].push(alone);
-            rates[1].push(beside);
+            rates.first.push(alone);
+            rates.second.push(beside);
         }
     }
-    println!("4. thousand writes a second, alone and beside a scan of everything, slower by");
-    for (name, [alone, beside]) in ["palisade", "RwLock<BTreeMap>"].iter().zip(&rates) {
-        let (before, after) = (median(alone) / 1e3, median(beside) / 1e3);
-        println!("   {name:<20} {before:>8.0} {after:>10.1} {:>10.2}", ratio(alone, beside));
+    println!("4. thousand writes/s       alone     beside  slower by  processor");
+    for (name, rates) in ["palisade", "RwLock<BTreeMap>"].iter().zip(&rates) {
+        rates.print(name, true);
     }
 }
 

@@ -340,7 +340,7 @@ impl Contender {
             grown.fetch_add(sum, Ordering::Relaxed);
             done
         };
-        self.rates.push(rate(threads, span, work));
+        self.rates.push(rate(threads, span, work).wall);
     }
 }
 
