@@ -7,10 +7,17 @@
 
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
+#[path = "../../src/id.rs"]
+mod id;
+#[path = "../../src/mvcc/mod.rs"]
+mod mvcc;
 #[path = "../../src/skiplist/mod.rs"]
 mod skiplist;
+#[path = "../../src/ssi/mod.rs"]
+mod ssi;
 mod sync;
 
 pub mod epoch_models;
 mod play;
+pub mod record_models;
 pub mod skiplist_models;

@@ -45,6 +45,12 @@ atomics! {
     AtomicPtr<T> = *mut T;
 }
 
+impl Default for AtomicU64 {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 loom::thread_local! {
     static QUIET: std::cell::Cell<bool> = std::cell::Cell::new(false);
 }
@@ -58,6 +64,7 @@ pub(crate) fn be_the_only_writer() {
 
 pub(crate) mod thread {
     pub(crate) use loom::thread::yield_now;
+    pub(crate) use std::thread::panicking;
 }
 
 /// The models run on one thread, where the compiler cannot reorder across loom's calls.
