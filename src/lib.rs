@@ -1,8 +1,56 @@
-//! Palisade: an embedded, in-memory-first, transactional key-value engine.
+//! An embedded, in-memory, transactional key-value engine for plain threaded programs.
+//!
+//! A [`Database`] holds any number of ordered, typed [`Bucket`]s. One transaction reads and writes
+//! any of them, and every execution equals one in which the transactions ran one after the other,
+//! in an order that agrees with real time. There is no async, no server, no runtime and no global
+//! state; any type that is `Ord + Clone + Send + Sync + 'static` can be a key, and any that threads
+//! may share a value.
+//!
+//! ```
+//! use palisade::{Database, Result};
+//!
+//! # fn main() -> Result<()> {
+//! let db = Database::in_memory();
+//! let stock = db.bucket::<String, u32>("stock")?;
+//! let orders = db.bucket::<u64, String>("orders")?;
+//! stock.insert("lamp".into(), 2)?;
+//!
+//! // Several buckets, all or nothing; run again by itself when another thread interferes.
+//! let sold = db.write(|tx| {
+//!     let left = tx.get(&stock, "lamp")?.copied().unwrap_or(0);
+//!     if left == 0 {
+//!         return Ok(false);
+//!     }
+//!     tx.insert(&stock, "lamp".into(), left - 1)?;
+//!     tx.insert(&orders, 1, "one lamp".into())?;
+//!     Ok(true)
+//! })?;
+//! assert!(sold);
+//!
+//! // One moment of everything, to read at leisure while others write.
+//! let snapshot = db.snapshot();
+//! stock.insert("lamp".into(), 100)?;
+//! assert_eq!(snapshot.get(&stock, "lamp")?, Some(&1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to begin
+//!
+//! | to | see |
+//! |---|---|
+//! | use one bucket like a `BTreeMap` | [`Bucket`] |
+//! | change several things at once | [`Database::write`], [`Transaction`] |
+//! | read a consistent whole, from many threads | [`Database::snapshot`], [`Snapshot`] |
+//! | handle a refused commit by hand | [`Database::begin`], [`Conflict`] |
+//! | choose an isolation level | [`Isolation`] |
+//! | watch memory and conflicts | [`Database::stats`], [`Database::vacuum`] |
+//! | know how it works | [`design`] |
 #![deny(unsafe_code)]
 
 mod bucket;
 mod db;
+pub mod design;
 #[expect(unsafe_code, reason = "reclaims memory that other threads may still read")]
 mod epoch;
 mod error;

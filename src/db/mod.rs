@@ -99,7 +99,6 @@ impl Database {
     /// # Errors
     ///
     /// None yet; a database with a log may fail to write it.
-    #[expect(clippy::unnecessary_wraps, reason = "a database with a log may fail to write it")]
     pub fn drop_bucket(&self, name: &str) -> Result<bool> {
         let dropped = drop_bucket(self.engine(), name);
         if dropped {

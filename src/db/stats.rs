@@ -101,6 +101,10 @@ pub struct Stats {
     pub rollbacks: u64,
     /// Times a closure was run again.
     pub retries: u64,
+    /// Attempts that were made at the gate, where nobody overtakes.
+    pub gated: u64,
+    /// Attempts at the gate that took longer than the others waited.
+    pub gates_lost: u64,
     /// Commits that had a read overwritten and were let through, since no cycle resulted.
     pub rescued: u64,
     /// The newest commit.
@@ -126,6 +130,7 @@ impl Stats {
         let guard = engine.collector().pin();
         let counters = engine.counters();
         let (log_transactions, log_bytes) = engine.log().retained(&guard);
+        let (gated, gates_lost) = engine.log().gate_counts();
         let oldest = engine.log().registry().oldest();
         Self {
             commits: counters.get(Count::Commits),
@@ -138,6 +143,8 @@ impl Stats {
             },
             rollbacks: counters.get(Count::Rollbacks),
             retries: counters.get(Count::Retries),
+            gated,
+            gates_lost,
             rescued: engine.log().tally().counts().rescued,
             now: engine.log().now(&guard),
             records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),

@@ -14,14 +14,15 @@
 //! that hold nothing any more.
 //!
 //! The parts: [`version`] and [`record`] hold the bytes and the orderings; [`view`] turns a
-//! registered snapshot into references that outlive a pin; [`write_set`], [`workspace`] and
-//! [`range`] are one transaction's side; [`interval`] and [`footprint`] are what is left of it
-//! for the conflict graph; [`table`] is a bucket's side.
+//! registered snapshot into references that outlive a pin; [`write_set`] (over keys in place,
+//! [`key_ref`]), [`workspace`] and [`range`] are one transaction's side; [`interval`] and
+//! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side.
 
 use std::borrow::Borrow;
 
 pub(crate) mod footprint;
 pub(crate) mod interval;
+pub(crate) mod key_ref;
 pub(crate) mod range;
 pub(crate) mod record;
 pub(crate) mod table;

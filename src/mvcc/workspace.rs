@@ -88,11 +88,14 @@ impl ReadLog {
 
 /// The records read last, so that a write of what was just read need not search for it again.
 struct Recent<K: Key, V: Value> {
-    found: [Cell<Option<(NonNull<Record<K, V>>, NonNull<V>)>>; RECENT],
+    found: [Cell<Option<Pointers<K, V>>>; RECENT],
     next: Cell<usize>,
 }
 
 const RECENT: usize = 4;
+
+/// A record and the value in it that the snapshot sees.
+type Pointers<K, V> = (NonNull<Record<K, V>>, NonNull<V>);
 
 // SAFETY: a workspace belongs to one thread at a time; the records are shared between threads.
 unsafe impl<K: Key, V: Value> Send for Recent<K, V> {}

@@ -28,6 +28,7 @@ use std::ptr::NonNull;
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
@@ -253,7 +254,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
             let next = if backward { writes.next_back() } else { writes.next() };
             let Some((key, &top)) = next else { return true };
             if let Some(write) = self.as_of(top, time) {
-                pass((key.0, write.value()));
+                pass((NonNull::from(key.get()), write.value()));
                 missing -= 1;
             }
         }
@@ -443,76 +444,3 @@ impl<K: Key, V: Value> Drop for Write<K, V> {
 // SAFETY: the log's records and versions are its own or shared between threads anyway; keys and
 // values may move to another thread with the transaction.
 unsafe impl<K: Key, V: Value> Send for WriteSet<K, V> {}
-
-/// A key inside a record, as the key of a map.
-struct KeyRef<K>(NonNull<K>);
-
-impl<K: Key> KeyRef<K> {
-    fn of<V: Value>(record: &Record<K, V>) -> Self {
-        Self(NonNull::from(record.key()))
-    }
-
-    fn get(&self) -> &K {
-        // SAFETY: a key in `top` outlives the map (3).
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl<K> Clone for KeyRef<K> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K> Copy for KeyRef<K> {}
-
-impl<K: Key> PartialEq for KeyRef<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<K: Key> Eq for KeyRef<K> {}
-
-impl<K: Key> PartialOrd for KeyRef<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K: Key> Ord for KeyRef<K> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.get().cmp(other.get())
-    }
-}
-
-/// A borrowed key to look a [`KeyRef`] up with. (`Borrow<Q>` itself would clash with the blanket
-/// `Borrow<T> for T`.)
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-#[repr(transparent)]
-struct ByKey<Q: ?Sized>(Q);
-
-impl<Q: ?Sized> ByKey<Q> {
-    fn new(key: &Q) -> &Self {
-        // SAFETY: the wrapper is transparent, so both references have one layout.
-        unsafe { &*(std::ptr::from_ref(key) as *const Self) }
-    }
-}
-
-impl<K: Key + Borrow<Q>, Q: Ord + ?Sized> Borrow<ByKey<Q>> for KeyRef<K> {
-    fn borrow(&self) -> &ByKey<Q> {
-        ByKey::new(self.get().borrow())
-    }
-}
-
-/// Whether a range of a sorted map would panic on these bounds.
-fn is_inverted<K: Ord>(low: Bound<&K>, high: Bound<&K>) -> bool {
-    match (low, high) {
-        (Bound::Excluded(low), Bound::Excluded(high)) => low >= high,
-        (
-            Bound::Included(low) | Bound::Excluded(low),
-            Bound::Included(high) | Bound::Excluded(high),
-        ) => low > high,
-        _ => false,
-    }
-}

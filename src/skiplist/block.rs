@@ -91,6 +91,12 @@ impl<'g, H, A, B> Block<'g, H, A, B> {
         self.raw.as_ptr()
     }
 
+    /// Where the block begins; for prefetching.
+    #[inline]
+    pub(super) fn as_non_null(self) -> NonNull<Front<H>> {
+        self.raw
+    }
+
     /// Frees the block and drops what is in it.
     ///
     /// # Safety
@@ -130,17 +136,15 @@ impl<'g, H, A, B> Block<'g, H, A, B> {
         &self.front().header
     }
 
-    /// Where the first array begins; for prefetching.
     #[inline]
-    pub(super) fn firsts(self) -> NonNull<A> {
+    fn firsts(self) -> NonNull<A> {
         let offset = const { size_of::<Front<H>>().next_multiple_of(align_of::<A>()) };
         // SAFETY: `layout` put the first array right behind the header, as `extend` pads it.
         unsafe { self.raw.byte_add(offset) }.cast()
     }
 
-    /// Where the second array begins; for prefetching.
     #[inline]
-    pub(super) fn seconds(self) -> NonNull<B> {
+    fn seconds(self) -> NonNull<B> {
         let first = const { size_of::<Front<H>>().next_multiple_of(align_of::<A>()) };
         let offset = (first + self.len() * size_of::<A>()).next_multiple_of(align_of::<B>());
         // SAFETY: `layout` put the second array right behind the first, as `extend` pads it.

@@ -18,8 +18,9 @@
 //! Used by `mvcc`.
 
 use super::content::Content;
-use super::hint::{Class, Probe, class, partition};
+use super::hint::{Probe, partition};
 use super::insert::fences;
+use super::prefetch::prefetch;
 use super::run::Run;
 use super::segment::Segment;
 use super::{Entry, Shape, SkipList, Wide};
@@ -133,6 +134,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
             }
             self.front.at = rank(&self.front.run, probe, or_equal);
         }
+        prefetch_items(&self.front.run, self.front.at);
         let first = self.front.run.as_slice().get(self.front.at).map(|item| item.entry());
         self.low = first.map(|entry| Limit { entry, is_included: true });
     }
@@ -156,6 +158,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
                 return;
             }
         }
+        prefetch_items(&self.back.run, self.back.at.saturating_sub(AHEAD));
         let last = self.back.run.as_slice().get(self.back.at - 1).map(|item| item.entry());
         self.high = last.map(|entry| Limit { entry, is_included: true });
     }
@@ -190,12 +193,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         leaf.read_into(leaf.state(), &mut self.front.run);
         self.front.at = 0;
         if child + 1 < content.len() {
-            content.leaf(child + 1, self.guard).prefetch_entries();
-        }
-        if child + 2 < content.len() {
-            let leaf = content.leaf(child + 2, self.guard);
-            leaf.prefetch_hints();
-            leaf.prefetch_places();
+            content.leaf(child + 1, self.guard).prefetch_whole();
         }
     }
 
@@ -205,13 +203,8 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         let leaf = content.leaf(*child, self.guard);
         leaf.read_into(leaf.state(), &mut self.back.run);
         self.back.at = self.back.run.as_slice().len();
-        if *child >= 1 {
-            content.leaf(child - 1, self.guard).prefetch_entries();
-        }
-        if *child >= 2 {
-            let leaf = content.leaf(child - 2, self.guard);
-            leaf.prefetch_hints();
-            leaf.prefetch_places();
+        if *child > 0 {
+            content.leaf(child - 1, self.guard).prefetch_whole();
         }
     }
 
@@ -244,6 +237,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
             self.front.place = Some(Place { segment, content: segment.content(guard), child: 0 });
         }
         self.read_front();
+        prefetch_items(&self.front.run, 0);
         self.front.is_clear = match (&self.high, self.front.run.as_slice().last()) {
             (Some(high), Some(last)) => last.key() < high.entry.key(),
             _ => true,
@@ -290,6 +284,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
                 self.back.at = last;
             }
         }
+        prefetch_items(&self.back.run, self.back.at.saturating_sub(AHEAD));
         self.back.is_clear = match (&self.low, self.back.run.as_slice().first()) {
             (Some(low), Some(first)) => first.key() > low.entry.key(),
             _ => true,
@@ -341,15 +336,32 @@ where
     Q: Ord + ?Sized,
 {
     let items = run.as_slice();
-    let hint = probe.hint(0);
-    partition(0, items.len(), |at| {
-        items.get(at).is_some_and(|item| match class::<E::Key>() {
-            Class::Exact if probe.is_exact() => item.hint < hint || (or_equal && item.hint == hint),
-            // The leaf may be too old for the hints to hold for this probe: keys decide.
-            _ => probe.is_after(item.key(), or_equal),
-        })
-    })
+    let item_at = |at: usize| items.get(at).expect("ranks stay below the length");
+    let (hint_at, key_at) = (|at| item_at(at).hint, |at| item_at(at).key());
+    let at = probe.rank(items.len(), run.skip(), or_equal, hint_at, key_at);
+    // The leaf may be too old for its hints to hold for this probe: then keys decide.
+    let is_right = probe.is_exact()
+        || ((at == 0 || probe.is_after(key_at(at - 1), or_equal))
+            && (at == items.len() || !probe.is_after(key_at(at), or_equal)));
+    if is_right { at } else { partition(0, items.len(), |at| probe.is_after(key_at(at), or_equal)) }
 }
+
+/// Asks for the entries that will be given out first.
+#[inline]
+fn prefetch_items<E: Entry>(run: &Run<'_, E>, from: usize) {
+    (from..from + AHEAD).for_each(|at| prefetch_item(run, at));
+}
+
+/// Asks for an entry that will be given out soon.
+#[inline]
+fn prefetch_item<E: Entry>(run: &Run<'_, E>, at: usize) {
+    if let Some(item) = run.as_slice().get(at) {
+        prefetch(item.raw().cast(), 0);
+    }
+}
+
+/// How many entries ahead of the one given out are asked for.
+const AHEAD: usize = 10;
 
 impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
     type Item = &'g E;
@@ -362,6 +374,7 @@ impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
             };
             let entry = item.entry();
             self.front.at += 1;
+            prefetch_item(&self.front.run, self.front.at + AHEAD);
             if !self.front.is_clear && self.is_beyond_high(entry) {
                 self.is_done = true;
             } else if !entry.is_dead() {
@@ -384,6 +397,7 @@ impl<E: Entry, S: Shape> DoubleEndedIterator for Cursor<'_, E, S> {
             self.back.at = last;
             let Some(item) = self.back.run.as_slice().get(last) else { continue };
             let entry = item.entry();
+            prefetch_item(&self.back.run, last.wrapping_sub(AHEAD));
             if !self.back.is_clear && self.is_beyond_low(entry) {
                 self.is_done = true;
             } else if !entry.is_dead() {

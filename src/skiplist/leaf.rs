@@ -189,10 +189,7 @@ impl<'g, E: Entry> Leaf<'g, E> {
     /// Puts the leaf's entries into a run, in order. Runs the keys' `Ord` if there is a tail.
     #[inline]
     pub(super) fn read_into(self, state: State, run: &mut Run<'g, E>) {
-        run.clear();
-        for index in 0..state.sorted {
-            run.push(self.item(index));
-        }
+        run.refill(self.skip(), state.sorted, |index| self.item(index));
         for index in state.sorted..state.count {
             run.insert(self.item(index));
         }
@@ -201,29 +198,25 @@ impl<'g, E: Entry> Leaf<'g, E> {
     /// Asks for the hints to be brought near.
     #[inline]
     pub(super) fn prefetch_hints(self) {
-        let start = self.0.firsts().cast::<u8>();
-        for line in 0..LINES_MAX {
-            prefetch(start, line);
-        }
+        self.prefetch(HINT_LINES);
     }
 
-    /// Asks for the places of the entries to be brought near.
+    /// Asks for most of the leaf to be brought near.
     #[inline]
-    pub(super) fn prefetch_places(self) {
-        let start = self.0.seconds().cast::<u8>();
-        for line in 0..LINES_MAX {
-            prefetch(start, line);
-        }
+    pub(super) fn prefetch_whole(self) {
+        self.prefetch(LEAF_LINES);
     }
 
-    /// Asks for the entries to be brought near.
     #[inline]
-    pub(super) fn prefetch_entries(self) {
-        for index in 0..self.state().count {
-            prefetch(self.raw(index).cast(), 0);
+    fn prefetch(self, lines: usize) {
+        let start = self.0.as_non_null().cast::<u8>();
+        for line in 0..lines {
+            prefetch(start, line);
         }
     }
 }
 
-/// Cache lines of one array of an ordinary leaf.
-const LINES_MAX: usize = 7;
+/// Cache lines with the hints of an ordinary leaf.
+const HINT_LINES: usize = 7;
+/// Cache lines of an ordinary leaf.
+const LEAF_LINES: usize = 12;

@@ -3,7 +3,7 @@
 //! ```text
 //! express levels   head ───────────────► S2 ──────────► ...      hints beside every link
 //! level 0          head ──► S1 ────────► S2 ──► S3 ───► ...      authoritative, by low key
-//! segment          low | lock | content* ─► separators | leaf, leaf, ...     up to 128
+//! segment          low | lock | content* ─► separators | leaf, leaf, ...     up to 256
 //! leaf             hints | entries, a sorted run and a short tail            up to 64
 //! ```
 //!
@@ -105,7 +105,7 @@ pub(crate) enum Wide {}
 impl Shape for Wide {
     const LEAF: usize = 64;
     const TAIL: usize = 8;
-    const SEGMENT: usize = 128;
+    const SEGMENT: usize = 256;
     type Tower<L: Send + Sync> = [L; 20];
 }
 

@@ -62,18 +62,30 @@ impl<'g, E: Entry> Item<'g, E> {
 /// Up to a leaf's entries and one more.
 pub(super) struct Run<'g, E> {
     len: usize,
+    /// The skip of the leaf that was read, for which the hints are right.
+    skip: usize,
     items: [MaybeUninit<Item<'g, E>>; LEAF_MAX + 1],
 }
 
 impl<'g, E: Entry> Run<'g, E> {
     #[inline]
     pub(super) fn new() -> Self {
-        Self { len: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
+        Self { len: 0, skip: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
+    }
+
+    /// Holds these items instead of what it held.
+    #[inline]
+    pub(super) fn refill(&mut self, skip: usize, len: usize, item: impl Fn(usize) -> Item<'g, E>) {
+        self.skip = skip;
+        self.len = len.min(LEAF_MAX);
+        for (index, place) in self.items.iter_mut().enumerate().take(self.len) {
+            place.write(item(index));
+        }
     }
 
     #[inline]
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
+    pub(super) fn skip(&self) -> usize {
+        self.skip
     }
 
     #[inline]

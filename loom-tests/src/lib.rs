@@ -1,0 +1,16 @@
+//! The engine's concurrent floors under loom: the shipped files over a `sync` that loom watches.
+//!
+//! `cargo test --release` runs all models; each is a function of the role that plays on the main
+//! thread, because loom finds some bugs only for some of them. `cargo run --release --bin mutants`
+//! proves that the models can fail.
+#![allow(dead_code, unused_imports, reason = "a model uses a part of each floor")]
+
+#[path = "../../src/epoch/mod.rs"]
+mod epoch;
+#[path = "../../src/skiplist/mod.rs"]
+mod skiplist;
+mod sync;
+
+pub mod epoch_models;
+mod play;
+pub mod skiplist_models;

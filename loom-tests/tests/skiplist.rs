@@ -1,0 +1,28 @@
+//! Runs the models of the index, each role on the main thread in turn.
+
+use loom_tests::skiplist_models as models;
+
+macro_rules! models {
+    ($($name:ident: $roles:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            (0..$roles).for_each(models::$name);
+        })*
+    };
+}
+
+models! {
+    append_and_find: 3;
+    split_and_find: 2;
+    split_and_insert: 2;
+    replace_and_find: 3;
+    rebuild_and_find: 2;
+    kill_and_insert: 1;
+    same_key_twice: 2;
+    unlink_and_insert: 2;
+    unlink_and_find: 2;
+    forward_and_split: 2;
+    backward_and_split: 2;
+    backward_and_unlink: 2;
+    merge_and_find: 2;
+}

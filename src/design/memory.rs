@@ -1,0 +1,48 @@
+//! What keeps a piece of memory alive, and what frees it.
+//!
+//! Two clocks decide. They answer different questions and must not be confused:
+//!
+//! ```text
+//! the horizon    the oldest registered snapshot     which versions may be *unlinked*
+//! the epoch      the oldest pin                     which unlinked objects may be *freed*
+//! ```
+//!
+//! # The horizon
+//!
+//! Every running transaction and snapshot has a slot in the registry that says which moment it
+//! sees. The horizon is at or below all of them. In a chain, the newest version at or below the
+//! horizon is the oldest that anyone can see; what lies below it is cut off. Writers do so as they
+//! commit to a record; [`Database::vacuum`](crate::Database::vacuum) does it for records that
+//! nobody writes. A record whose only version is a tombstone at or below the horizon leaves the
+//! index.
+//!
+//! A transaction that is kept open therefore keeps versions. It does not keep the commit log,
+//! unless it can still commit: then the log holds what committed since, up to
+//! [`Options::retained_bytes_max`](crate::Options::retained_bytes_max).
+//!
+//! # The epoch
+//!
+//! Whoever follows a pointer that another thread may unlink holds a *pin*: a slot that shows the
+//! epoch it began in. An unlinked object is handed over with the epoch of that moment, and freed
+//! when the epoch has moved twice, which it does only when every pin shows the current one. Pins
+//! last for one operation: a lookup, a batch of an iteration, a commit. Nothing that is kept by
+//! the user holds one, but the closure given to [`Bucket::get_with`](crate::Bucket::get_with)
+//! runs under one.
+//!
+//! (Fraser 2004. A reader's store and the loads that follow need a barrier between them; on Linux
+//! it is paid by whoever frees, through `membarrier`, elsewhere it is a fence.)
+//!
+//! # Whose memory is what
+//!
+//! | object | unlinked by | freed by |
+//! |---|---|---|
+//! | version | a later commit or the vacuum, below the horizon | the epoch |
+//! | version inside a record | the same | its value by the epoch, its place with the record |
+//! | record | the vacuum | the epoch |
+//! | leaf, content, segment of an index | a writer or the vacuum that replaces it | the epoch |
+//! | node of the commit log | a commit now and then, below every tracked snapshot | the epoch |
+//! | private writes | the transaction's end, unless they were committed | at once |
+//!
+//! Destructors of keys and values run where garbage is freed: at the end of a commit or in the
+//! vacuum, on that thread, while nothing is held. One that panics does so there; the transaction
+//! has committed by then, and nothing is freed twice.

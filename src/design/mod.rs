@@ -1,0 +1,12 @@
+//! How it works, for those who want to know or to change it.
+//!
+//! * [`architecture`]: the parts, and the way of a read and of a commit through them.
+//! * [`serializability`]: what is promised, why it holds, and what is refused.
+//! * [`memory`]: what keeps a piece of memory alive, and what frees it.
+//!
+//! Every source file begins with what it is, its invariants by number, and who may call it; these
+//! pages say how the files fit together.
+
+pub mod architecture;
+pub mod memory;
+pub mod serializability;
