@@ -22,6 +22,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::io::Read;
 use std::iter::Sum;
 use std::ops::{Add, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -224,16 +225,25 @@ fn gather(folders: &[PathBuf], files_max: usize) -> Vec<Source> {
         below.sort_unstable();
         found.append(&mut below);
     }
-    found.truncate(files_max);
+    let texts = found.into_iter().filter(|(path, _)| looks_like_text(path)).take(files_max);
     let source = |(number, (path, bytes)): (u32, (PathBuf, u64))| Source {
         number: FileNumber(number),
         name: path.display().to_string(),
         path,
         bytes,
     };
-    let mut sources: Vec<Source> = (0..).zip(found).map(source).collect();
+    let mut sources: Vec<Source> = (0..).zip(texts).map(source).collect();
     sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
     sources
+}
+
+/// Whether the file begins with text.
+fn looks_like_text(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
+    // A character that is cut off at the end is an error without a length.
+    let is_text = str::from_utf8(&start).map_or_else(|error| error.error_len().is_none(), |_| true);
+    read.is_ok() && is_text && !start.contains(&0)
 }
 
 fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
