@@ -78,7 +78,7 @@ impl<S: Store> Shared<'_, S> {
         for round in 0..self.plan.rounds {
             let parity = usize::from(round % 2 == 1);
             // A thread that panicked would leave the others waiting for it.
-            let batch = || self.batch(&mut rng, thread, &mut counts);
+            let batch = || self.batch(&mut rng, &mut counts);
             match catch_unwind(AssertUnwindSafe(batch)) {
                 Ok(Ok(mut observed)) => lock(&self.rounds[parity]).append(&mut observed),
                 Ok(Err(wrong)) => self.fail(wrong),
@@ -101,13 +101,8 @@ impl<S: Store> Shared<'_, S> {
         lock(&self.counts).add(&counts);
     }
 
-    fn batch(
-        &self,
-        rng: &mut Rng,
-        thread: usize,
-        counts: &mut Counts,
-    ) -> Result<Vec<Judged>, Violation> {
-        (0..self.plan.batch).map(|_| self.transaction(rng, thread, counts)).collect()
+    fn batch(&self, rng: &mut Rng, counts: &mut Counts) -> Result<Vec<Judged>, Violation> {
+        (0..self.plan.batch).map(|_| self.transaction(rng, counts)).collect()
     }
 
     fn fail(&self, wrong: Violation) {
@@ -128,12 +123,7 @@ impl<S: Store> Shared<'_, S> {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn transaction(
-        &self,
-        rng: &mut Rng,
-        thread: usize,
-        counts: &mut Counts,
-    ) -> Result<Judged, Violation> {
+    fn transaction(&self, rng: &mut Rng, counts: &mut Counts) -> Result<Judged, Violation> {
         let kind = self.plan.profile.kind(rng);
         let length = 1 + rng.small(self.plan.profile.operations);
         let begin = self.tick();
