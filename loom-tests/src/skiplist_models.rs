@@ -1,11 +1,11 @@
 //! Models of the index, over the shipped files, with leaves and segments of two.
 //!
 //! An entry carries a cell that every look at it reads and that its destructor writes: an entry
-//! that is seen before it was published, or freed too early, is a data race on the cell. Roles
-//! hold guards for their whole length, which were made before they began: what the epoch does is
-//! modelled in `epoch_models`.
+//! that is seen before it was published, or freed too early, is a data race on the cell. Each
+//! role keeps to its own slot of the collector, and nothing is freed before the end: what the
+//! epoch does is modelled in `epoch_models`.
 
-use crate::epoch::{Collector, SoloGuard};
+use crate::epoch::{Collector, Guard};
 use crate::play::{Role, play};
 use crate::skiplist::{Entry, Shape, SkipList};
 use crate::sync::{UnsafeCell, be_the_only_writer};
@@ -55,56 +55,36 @@ impl Drop for Item {
 }
 
 struct Stage {
+    // Dropped before the collector: nobody is inside.
     list: SkipList<Item, Two>,
-    /// One for each role.
-    guards: Vec<Notes<Option<SoloGuard<'static>>>>,
-    collector: *mut Collector,
+    collector: Collector,
     inserted: Notes<usize>,
-}
-
-// SAFETY: the collector is only touched through the guards and, at the end, by `drop`.
-unsafe impl Sync for Stage {}
-// SAFETY: as for `Sync`.
-unsafe impl Send for Stage {}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.guards.clear();
-        // SAFETY: it came from a box, and the guards that borrowed it are gone.
-        drop(unsafe { Box::from_raw(self.collector) });
-    }
 }
 
 impl Stage {
     fn new(keys: &[u64]) -> Self {
-        let collector = Box::into_raw(Box::new(Collector::with_slots(4)));
-        // SAFETY: `drop` frees the collector after the guards.
-        let borrowed: &'static Collector = unsafe { &*collector };
+        let collector = Collector::with_slots(4);
         let list = SkipList::new();
         for key in keys {
-            assert!(list.insert(item(*key), &borrowed.pin()).is_ok());
+            assert!(list.insert(item(*key), &collector.pin()).is_ok());
         }
-        let guards = (0..3).map(|_| Notes::new(Some(borrowed.pin_solo()))).collect();
-        Self { list, guards, collector, inserted: Notes::new(0) }
+        Self { list, collector, inserted: Notes::new(0) }
     }
 
-    fn act(&self, role: usize, work: impl FnOnce(&SoloGuard<'static>)) {
-        let guard = self.guards[role].lock().unwrap().take().expect("each role acts once");
-        work(&guard);
-        // Kept: giving it back is the epoch's business.
-        *self.guards[role].lock().unwrap() = Some(guard);
+    fn act(&self, work: impl FnOnce(&Guard<'_>)) {
+        work(&self.collector.pin());
     }
 
-    fn insert(&self, role: usize, key: u64) {
-        self.act(role, |guard| {
+    fn insert(&self, key: u64) {
+        self.act(|guard| {
             let inserted = self.list.insert(item(key), guard).is_ok();
             *self.inserted.lock().unwrap() += usize::from(inserted);
             assert!(self.list.get(&key, guard).is_some(), "{key} was lost at once");
         });
     }
 
-    fn expect(&self, role: usize, keys: &[u64]) {
-        self.act(role, |guard| {
+    fn expect(&self, keys: &[u64]) {
+        self.act(|guard| {
             for key in keys {
                 assert!(self.list.get(key, guard).is_some(), "{key} was lost");
             }
@@ -112,27 +92,27 @@ impl Stage {
     }
 
     /// `insert` where nobody else writes.
-    fn insert_alone(&self, role: usize, key: u64) {
+    fn insert_alone(&self, key: u64) {
         be_the_only_writer();
-        self.insert(role, key);
+        self.insert(key);
     }
 
     /// `remove` where nobody else writes.
-    fn remove_alone(&self, role: usize, gone: fn(u64) -> bool) {
+    fn remove_alone(&self, gone: fn(u64) -> bool) {
         be_the_only_writer();
-        self.remove(role, gone);
+        self.remove(gone);
     }
 
-    fn remove(&self, role: usize, gone: fn(u64) -> bool) {
-        self.act(role, |guard| {
+    fn remove(&self, gone: fn(u64) -> bool) {
+        self.act(|guard| {
             let kill = |item: &Item| gone(item.key) && !item.dead.swap(true, Relaxed);
             self.list.sweep(None, usize::MAX, |item| gone(item.key), kill, guard);
         });
     }
 
-    fn keys(&self, role: usize, forward: bool) -> Vec<u64> {
+    fn keys(&self, forward: bool) -> Vec<u64> {
         let mut keys = Vec::new();
-        self.act(role, |guard| {
+        self.act(|guard| {
             let cursor = self.list.range::<u64>((Bound::Unbounded, Bound::Unbounded), guard);
             if forward {
                 keys.extend(cursor.map(|item| item.key));
@@ -145,8 +125,7 @@ impl Stage {
     }
 
     fn ends_with(&self, keys: &[u64]) {
-        let guard = self.guards[0].lock().unwrap();
-        let guard = guard.as_ref().expect("roles give their guards back");
+        let guard = &self.collector.pin();
         self.list.check(guard);
         let all = self.list.range::<u64>((Bound::Unbounded, Bound::Unbounded), guard);
         assert_eq!(all.map(|item| item.key).collect::<Vec<_>>(), keys);
@@ -166,16 +145,16 @@ fn seen(keys: &[u64], must: &[u64]) {
 /// A: a writer appends to a leaf while one reader looks for the new key and one for an old one.
 pub fn append_and_find(main: usize) {
     const ROLES: [Role<Stage>; 3] = [
-        |stage| stage.insert_alone(0, 40),
+        |stage| stage.insert_alone(40),
         |stage| {
-            stage.act(1, |guard| {
+            stage.act(|guard| {
                 if let Some(item) = stage.list.get(&40, guard) {
                     assert_eq!(*item.key(), 40);
                     assert!(stage.list.get(&40, guard).is_some(), "40 was there before");
                 }
             });
         },
-        |stage| stage.expect(2, &[30]),
+        |stage| stage.expect(&[30]),
     ];
     let stage = || Stage::new(&[10, 20, 30]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40]));
@@ -183,14 +162,15 @@ pub fn append_and_find(main: usize) {
 
 /// B: a segment splits while another key goes into its upper half and readers look for old keys.
 pub fn split_and_find(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert_alone(0, 25), |stage| stage.expect(1, &[40, 20])];
+    const ROLES: [Role<Stage>; 2] =
+        [|stage| stage.insert_alone(25), |stage| stage.expect(&[40, 20])];
     let stage = || Stage::new(&[10, 20, 30, 40]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 25, 30, 40]));
 }
 
 /// B: two inserters, one of which splits the segment under the other.
 pub fn split_and_insert(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(0, 25), |stage| stage.insert(1, 35)];
+    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(25), |stage| stage.insert(35)];
     let stage = || Stage::new(&[10, 20, 30, 40]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 25, 30, 35, 40]));
 }
@@ -198,10 +178,10 @@ pub fn split_and_insert(main: usize) {
 /// E: a leaf is replaced by a larger one while readers look for its keys.
 pub fn replace_and_find(main: usize) {
     const ROLES: [Role<Stage>; 3] = [
-        |stage| stage.insert_alone(0, 20),
-        |stage| stage.expect(1, &[10]),
+        |stage| stage.insert_alone(20),
+        |stage| stage.expect(&[10]),
         |stage| {
-            stage.act(2, |guard| {
+            stage.act(|guard| {
                 stage.list.get(&20, guard);
             });
         },
@@ -211,41 +191,53 @@ pub fn replace_and_find(main: usize) {
 
 /// E: a leaf is split inside its segment while readers look for its keys.
 pub fn rebuild_and_find(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert_alone(0, 15), |stage| stage.expect(1, &[20, 10])];
+    const ROLES: [Role<Stage>; 2] =
+        [|stage| stage.insert_alone(15), |stage| stage.expect(&[20, 10])];
     play(3, main, || Stage::new(&[10, 20]), &ROLES, |stage| stage.ends_with(&[10, 15, 20]));
 }
 
 /// F: a key dies while it is inserted anew: one or the other entry is there, and in the end one.
 pub fn kill_and_insert(main: usize) {
     const ROLES: [Role<Stage>; 2] = [
-        |stage| stage.remove(0, |key| key == 20),
+        |stage| stage.remove(|key| key == 20),
         |stage| {
-            stage.act(1, |guard| {
+            stage.act(|guard| {
                 let fresh = stage.list.insert(item(20), guard).is_ok();
                 *stage.inserted.lock().unwrap() += usize::from(fresh);
             });
         },
     ];
-    play(3, main, || Stage::new(&[10, 20]), &ROLES, |stage| {
-        // The sweep may have killed the new entry as well as the old one, or come first.
-        let guard = stage.guards[0].lock().unwrap();
-        stage.list.check(guard.as_ref().expect("roles give their guards back"));
-    });
+    play(
+        3,
+        main,
+        || Stage::new(&[10, 20]),
+        &ROLES,
+        |stage| {
+            // The sweep may have killed the new entry as well as the old one, or come first.
+            stage.list.check(&stage.collector.pin());
+        },
+    );
 }
 
 /// G: of two insertions of one key one succeeds.
 pub fn same_key_twice(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(0, 20), |stage| stage.insert(1, 20)];
-    play(3, main, || Stage::new(&[10]), &ROLES, |stage| {
-        assert_eq!(*stage.inserted.lock().unwrap(), 1, "exactly one insertion won");
-        stage.ends_with(&[10, 20]);
-    });
+    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(20), |stage| stage.insert(20)];
+    play(
+        3,
+        main,
+        || Stage::new(&[10]),
+        &ROLES,
+        |stage| {
+            assert_eq!(*stage.inserted.lock().unwrap(), 1, "exactly one insertion won");
+            stage.ends_with(&[10, 20]);
+        },
+    );
 }
 
 /// C: a segment is emptied and unlinked while a key of its stretch is inserted.
 pub fn unlink_and_insert(main: usize) {
     const ROLES: [Role<Stage>; 2] =
-        [|stage| stage.remove(0, |key| key == 50), |stage| stage.insert(1, 60)];
+        [|stage| stage.remove(|key| key == 50), |stage| stage.insert(60)];
     let stage = || Stage::new(&[10, 20, 30, 40, 50]);
     play(2, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40, 60]));
 }
@@ -253,8 +245,8 @@ pub fn unlink_and_insert(main: usize) {
 /// C: a segment is emptied and unlinked while readers pass through it.
 pub fn unlink_and_find(main: usize) {
     const ROLES: [Role<Stage>; 2] = [
-        |stage| stage.remove_alone(0, |key| (50..=80).contains(&key)),
-        |stage| stage.expect(1, &[90, 40]),
+        |stage| stage.remove_alone(|key| (50..=80).contains(&key)),
+        |stage| stage.expect(&[90, 40]),
     ];
     let stage = || Stage::new(&[10, 20, 30, 40, 50, 60, 70, 80, 90]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40, 90]));
@@ -262,20 +254,16 @@ pub fn unlink_and_find(main: usize) {
 
 /// I: a cursor walks forward while a segment splits under it.
 pub fn forward_and_split(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [
-        |stage| stage.insert_alone(0, 25),
-        |stage| seen(&stage.keys(1, true), &[10, 20, 30, 40]),
-    ];
+    const ROLES: [Role<Stage>; 2] =
+        [|stage| stage.insert_alone(25), |stage| seen(&stage.keys(true), &[10, 20, 30, 40])];
     let stage = || Stage::new(&[10, 20, 30, 40]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 25, 30, 40]));
 }
 
 /// J: a cursor walks backward while a segment splits under it.
 pub fn backward_and_split(main: usize) {
-    const ROLES: [Role<Stage>; 2] = [
-        |stage| stage.insert_alone(0, 25),
-        |stage| seen(&stage.keys(1, false), &[10, 20, 30, 40, 50]),
-    ];
+    const ROLES: [Role<Stage>; 2] =
+        [|stage| stage.insert_alone(25), |stage| seen(&stage.keys(false), &[10, 20, 30, 40, 50])];
     let stage = || Stage::new(&[10, 20, 30, 40, 50]);
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 25, 30, 40, 50]));
 }
@@ -283,8 +271,8 @@ pub fn backward_and_split(main: usize) {
 /// J: a cursor walks backward while a segment is unlinked.
 pub fn backward_and_unlink(main: usize) {
     const ROLES: [Role<Stage>; 2] = [
-        |stage| stage.remove_alone(0, |key| key == 50),
-        |stage| seen(&stage.keys(1, false), &[10, 20, 30, 40]),
+        |stage| stage.remove_alone(|key| key == 50),
+        |stage| seen(&stage.keys(false), &[10, 20, 30, 40]),
     ];
     let stage = || Stage::new(&[10, 20, 30, 40, 50]);
     play(2, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40]));
@@ -293,7 +281,7 @@ pub fn backward_and_unlink(main: usize) {
 /// K: two leaves merge while readers look for what is left in them.
 pub fn merge_and_find(main: usize) {
     const ROLES: [Role<Stage>; 2] =
-        [|stage| stage.remove_alone(0, |key| key == 30), |stage| stage.expect(1, &[20, 10])];
+        [|stage| stage.remove_alone(|key| key == 30), |stage| stage.expect(&[20, 10])];
     let stage = || Stage::new(&[10, 20, 30]);
     play(2, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20]));
 }

@@ -10,8 +10,9 @@
 //!
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
 
+use super::bag::Garbage;
 use super::barrier::{heavy, light};
-use super::guard::{Guard, Participant, SoloGuard};
+use super::guard::{Guard, Participant};
 use super::slot::Slot;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, load_owned, thread_shard};
 use crossbeam_utils::CachePadded;
@@ -83,11 +84,6 @@ impl Collector {
         let slot = self.claim(|slot| slot.claim(Some(epoch)));
         light();
         Guard::solo(self, slot)
-    }
-
-    /// Pins until the guard is dropped; the guard may be dropped on another thread.
-    pub(crate) fn pin_solo(&self) -> SoloGuard<'_> {
-        SoloGuard::new(self.pin())
     }
 
     /// Seals and frees all garbage of slots that nobody holds, as far as no pin is in the way.
@@ -275,7 +271,7 @@ impl Drop for Rest<'_> {
 /// Frees all the garbage of a slot of a collector that is being dropped.
 fn drain(slot: &Slot) {
     // SAFETY: the collector is borrowed mutably, so we own all slots; nothing runs in the closure.
-    while let Some(deferred) = unsafe { slot.with_garbage(|garbage| garbage.pop_any()) } {
+    while let Some(deferred) = unsafe { slot.with_garbage(Garbage::pop_any) } {
         // SAFETY: no guard outlives the collector, so no reader is left.
         unsafe { deferred.run() }
     }

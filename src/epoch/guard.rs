@@ -9,7 +9,7 @@
 //!    became so since, is freed.
 //! 2. A participant's slot is unpinned when the last of its guards is dropped.
 //! 3. Guards of a participant share its counter without synchronization, so they stay on one
-//!    thread; a [`SoloGuard`] has a slot of its own and may move.
+//!    thread; a participant without guards may move to another.
 //!
 //! Every function that reads shared nodes takes a `&Guard`.
 
@@ -19,7 +19,6 @@ use super::collector::{Collector, Held};
 use super::slot::Slot;
 use std::cell::Cell;
 use std::fmt;
-use std::ops::Deref;
 
 /// A slot held for a while, by a transaction for instance.
 pub(crate) struct Participant<'c> {
@@ -137,28 +136,5 @@ impl Drop for Guard<'_> {
 impl fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard").field("pinned_at", &self.slot.pinned_epoch()).finish()
-    }
-}
-
-/// A guard with a slot of its own, which may be dropped on another thread.
-#[derive(Debug)]
-pub(crate) struct SoloGuard<'g>(Guard<'g>);
-
-// SAFETY: the guard shares no counter (`new` asserts it), so invariant 3 does not bind it; its
-// slot is owned by whoever has the guard, and moving it synchronizes the two threads.
-unsafe impl Send for SoloGuard<'_> {}
-
-impl<'g> SoloGuard<'g> {
-    pub(super) fn new(guard: Guard<'g>) -> Self {
-        assert!(guard.nested.is_none(), "a participant's guard must not move to another thread");
-        Self(guard)
-    }
-}
-
-impl<'g> Deref for SoloGuard<'g> {
-    type Target = Guard<'g>;
-
-    fn deref(&self) -> &Guard<'g> {
-        &self.0
     }
 }

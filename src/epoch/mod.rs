@@ -34,5 +34,5 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use collector::{Collector, EpochStats};
-pub(crate) use guard::{Guard, Participant, SoloGuard};
+pub(crate) use collector::Collector;
+pub(crate) use guard::{Guard, Participant};

@@ -92,6 +92,7 @@ impl<'g, E: Entry> Content<'g, E> {
     /// # Safety
     /// `raw` is from [`Content::as_raw`] of a content of the same entry type, and nobody uses the
     /// content any more.
+    #[expect(clippy::cast_ptr_alignment, reason = "it was a pointer to this type before")]
     pub(super) unsafe fn free_raw(raw: *mut u8) {
         let Some(raw) = NonNull::new(raw.cast::<RawContent>()) else { return };
         // SAFETY: the caller's promise.

@@ -190,6 +190,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     fn read_front(&mut self) {
         let Some(Place { content, child, .. }) = &self.front.place else { return };
         let leaf = content.leaf(*child, self.guard);
+        leaf.prefetch_whole();
         leaf.read_into(leaf.state(), &mut self.front.run);
         self.front.at = 0;
         if child + 1 < content.len() {
@@ -201,6 +202,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     fn read_back(&mut self) {
         let Some(Place { content, child, .. }) = &self.back.place else { return };
         let leaf = content.leaf(*child, self.guard);
+        leaf.prefetch_whole();
         leaf.read_into(leaf.state(), &mut self.back.run);
         self.back.at = self.back.run.as_slice().len();
         if *child > 0 {
@@ -247,7 +249,6 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
 
     /// Moves the back to the previous leaf. At the start of the list the cursor is done.
     fn retreat(&mut self) -> bool {
-        let guard = self.guard;
         let crossed = match &mut self.back.place {
             Some(place) if place.child > 0 => {
                 place.child -= 1;

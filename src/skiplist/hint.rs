@@ -99,7 +99,6 @@ fn exact<T: ?Sized>(value: &T) -> Option<u64> {
 /// The leading part of a wide integer or of a pair.
 #[inline]
 fn lead<T: ?Sized>(value: &T) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half fits")]
     const fn upper(value: u128) -> u64 {
         (value >> 64) as u64
     }
@@ -237,12 +236,14 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
 
     /// Whether hints say anything about this probe.
     #[inline]
+    #[expect(clippy::unused_self, reason = "asked of a probe, answered by its type")]
     pub(super) fn is_hinted(&self) -> bool {
         agree::<K, Q>()
     }
 
     /// Whether an equal hint is an equal key.
     #[inline]
+    #[expect(clippy::unused_self, reason = "asked of a probe, answered by its type")]
     pub(super) fn is_exact(&self) -> bool {
         agree::<K, Q>() && class::<K>() == Class::Exact
     }

@@ -185,19 +185,19 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         run.insert(item);
         if let Some(dead) = found {
             run.retain(|item| !std::ptr::eq(item.entry(), dead));
-            self.rebuild(&spot, &run, 0, guard);
+            Self::rebuild(&spot, &run, 0, guard);
             retire_entry(leaf, state, dead, guard);
             return Outcome::Done;
         }
         if run.as_slice().len() <= S::LEAF {
-            self.rebuild(&spot, &run, 1, guard);
+            Self::rebuild(&spot, &run, 1, guard);
             return Outcome::Done;
         }
         self.split(&spot, &run, item, guard)
     }
 
     /// Puts a leaf with the run's items in the spot, which adds `added` entries.
-    fn rebuild(&self, spot: &Spot<'_, E, S>, run: &Run<'_, E>, added: usize, guard: &Guard<'_>) {
+    fn rebuild(spot: &Spot<'_, E, S>, run: &Run<'_, E>, added: usize, guard: &Guard<'_>) {
         let (low, high) = spot.fences();
         let skip = shared(low, high);
         let leaf = build_leaf::<E, S>(run.as_slice(), spot.leaf.skip(), skip, false);
@@ -307,7 +307,9 @@ pub(super) fn build_leaf<'g, E: Entry, S: Shape>(
         return Leaf::build(items, capacity, skip);
     }
     let mut rehinted = Run::new();
-    items.iter().for_each(|item| rehinted.push(item.rehinted(skip)));
+    for item in items {
+        rehinted.push(item.rehinted(skip));
+    }
     Leaf::build(rehinted.as_slice(), capacity, skip)
 }
 

@@ -95,6 +95,7 @@ impl<'g, E: Entry> Leaf<'g, E> {
     /// # Safety
     /// `raw` is from [`Leaf::as_raw`] of a leaf with entries of type `E`, and nobody uses the leaf
     /// any more.
+    #[expect(clippy::cast_ptr_alignment, reason = "it was a pointer to this type before")]
     pub(super) unsafe fn free_raw(raw: *mut u8) {
         let Some(raw) = NonNull::new(raw.cast::<RawLeaf>()) else { return };
         // SAFETY: the caller's promise.
@@ -195,28 +196,15 @@ impl<'g, E: Entry> Leaf<'g, E> {
         }
     }
 
-    /// Asks for the hints to be brought near.
-    #[inline]
-    pub(super) fn prefetch_hints(self) {
-        self.prefetch(HINT_LINES);
-    }
-
     /// Asks for most of the leaf to be brought near.
     #[inline]
     pub(super) fn prefetch_whole(self) {
-        self.prefetch(LEAF_LINES);
-    }
-
-    #[inline]
-    fn prefetch(self, lines: usize) {
         let start = self.0.as_non_null().cast::<u8>();
-        for line in 0..lines {
+        for line in 0..LEAF_LINES {
             prefetch(start, line);
         }
     }
 }
 
-/// Cache lines with the hints of an ordinary leaf.
-const HINT_LINES: usize = 7;
 /// Cache lines of an ordinary leaf.
 const LEAF_LINES: usize = 12;

@@ -46,9 +46,6 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cursor::Cursor;
-pub(crate) use sweep::Sweep;
-
 use crate::epoch::Guard;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 use content::{Content, Seed};
@@ -56,7 +53,6 @@ use leaf::Leaf;
 use segment::Segment;
 use std::borrow::Borrow;
 use std::fmt;
-use std::ptr::NonNull;
 
 /// What the index holds: something with a key that never changes.
 pub(crate) trait Entry: Send + Sync + 'static {

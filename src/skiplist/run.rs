@@ -112,9 +112,10 @@ impl<'g, E: Entry> Run<'g, E> {
         }
     }
 
-    /// Where an item belongs: behind all that are not greater. Looks from the end.
+    /// Where an item belongs: behind all that are not greater.
+    #[inline]
     fn place_of(&self, item: Item<'g, E>) -> usize {
-        self.as_slice().iter().rposition(|other| !precedes(item, *other)).map_or(0, |at| at + 1)
+        self.as_slice().partition_point(|other| !precedes(item, *other))
     }
 
     /// Keeps the items that `keep` accepts, in order.
@@ -134,8 +135,7 @@ impl<'g, E: Entry> Run<'g, E> {
 pub(super) fn precedes<E: Entry>(item: Item<'_, E>, other: Item<'_, E>) -> bool {
     match class::<E::Key>() {
         Class::Exact => item.hint < other.hint,
-        Class::Opaque => item.key() < other.key(),
         Class::Lead | Class::Bytes if item.hint != other.hint => item.hint < other.hint,
-        Class::Lead | Class::Bytes => item.key() < other.key(),
+        Class::Lead | Class::Bytes | Class::Opaque => item.key() < other.key(),
     }
 }

@@ -15,7 +15,6 @@
 //! Used by `get`, `insert`, `cursor` and `sweep`.
 
 use super::hint::Probe;
-use super::leaf::Leaf;
 use super::segment::Segment;
 use super::{Entry, Shape, SkipList};
 use crate::epoch::Guard;
@@ -57,7 +56,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         loop {
             let content = segment.content(guard);
             let leaf = content.leaf(content.child_of(probe, true), guard);
-            leaf.prefetch_hints();
+            leaf.prefetch_whole();
             if let Some(item) = leaf.find(leaf.state(), probe) {
                 return Place::Entry(item.entry());
             }

@@ -83,7 +83,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                     is_worth_it |= entry.is_dead() || visit(entry);
                 }
                 if is_worth_it {
-                    sweep.removed += self.clear_leaf(segment, low, &mut kill, guard);
+                    sweep.removed += Self::clear_leaf(segment, low, &mut kill, guard);
                 }
             }
             let next = Segment::alive(segment.link(0).next(guard), guard);
@@ -99,7 +99,6 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
 
     /// Takes the entries that `kill` killed out of the leaf that begins at `low`.
     fn clear_leaf(
-        &self,
         segment: &Segment<E, S>,
         low: Option<&E::Key>,
         kill: &mut impl FnMut(&E) -> bool,
@@ -240,7 +239,9 @@ impl<E: Entry, S: Shape> Locked<'_, E, S> {
             at if at > pair => self.content.seed(at + 1, skip),
             at => self.content.seed(at, skip),
         });
-        old_leaves.into_iter().for_each(|leaf| retire_leaf(leaf, guard));
+        for leaf in old_leaves {
+            retire_leaf(leaf, guard);
+        }
         retire_content(self.content, guard);
         if !separator.is_null() {
             // SAFETY: the content published now does not name it, and the one that owned it is

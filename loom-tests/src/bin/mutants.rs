@@ -57,9 +57,16 @@ impl Mutant {
         let words: Vec<&str> = self.test.split_whitespace().collect();
         let mut cargo = Command::new("cargo");
         match words.as_slice() {
-            ["loom", suite, model] => cargo
-                .current_dir(work.join("loom-tests"))
-                .args(["test", "--release", "--quiet", "--test", suite, "--", "--exact", model]),
+            ["loom", suite, model] => cargo.current_dir(work.join("loom-tests")).args([
+                "test",
+                "--release",
+                "--quiet",
+                "--test",
+                suite,
+                "--",
+                "--exact",
+                model,
+            ]),
             ["engine", filter] => {
                 cargo.current_dir(work).args(["test", "--quiet", "--lib", "--", filter])
             }
@@ -71,8 +78,12 @@ impl Mutant {
         let build_arguments = cargo.get_args().take_while(|word| *word != "--");
         build.args(build_arguments).arg("--no-run").env("CARGO_TARGET_DIR", target);
         let built = build.output().expect("cargo runs");
-        assert!(built.status.success(), "{} does not compile:\n{}", self.name,
-            String::from_utf8_lossy(&built.stderr));
+        assert!(
+            built.status.success(),
+            "{} does not compile:\n{}",
+            self.name,
+            String::from_utf8_lossy(&built.stderr)
+        );
         let run = cargo.env("CARGO_TARGET_DIR", target).output().expect("cargo runs");
         let output = String::from_utf8_lossy(&run.stdout);
         assert!(!output.contains("running 0 tests"), "{}: no such test", self.name);

@@ -4,7 +4,7 @@ mod hostile;
 mod model;
 mod threads;
 
-use super::{Entry, Shape, SkipList, Sweep};
+use super::{Entry, Shape, SkipList};
 use crate::epoch::{Collector, Guard};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -26,6 +26,7 @@ pub(super) struct Record<K, V = u64> {
 }
 
 impl<K, V> Record<K, V> {
+    #[expect(clippy::unnecessary_box_returns, reason = "the index takes boxes")]
     pub(super) fn new(key: K, value: V) -> Box<Self> {
         Box::new(Self { key, value, dead: AtomicBool::new(false) })
     }
@@ -66,7 +67,7 @@ where
 {
     let (mut removed, mut resume) = (0, None);
     loop {
-        let sweep: Sweep<K> = list.sweep(
+        let sweep = list.sweep(
             resume,
             budget,
             |it| gone(it.key()),

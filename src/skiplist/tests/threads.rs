@@ -9,6 +9,7 @@ use crate::epoch::Collector;
 use crate::sync::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::thread::ScopedJoinHandle;
 
 const THREADS: u64 = 3;
 
@@ -115,9 +116,11 @@ fn storm<S: Shape>(rounds: usize, keys: u64) {
                 collector.collect();
             }
         });
-        let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        let results: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
         is_over.store(true, Ordering::Release);
-        results.into_iter().for_each(|result| result.expect("a worker failed"));
+        for result in results {
+            result.expect("a worker failed");
+        }
     });
     let guard = collector.pin();
     list.check(&guard);
