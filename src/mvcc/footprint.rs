@@ -3,7 +3,7 @@
 //! ```text
 //! reads      addresses of the records it read from            sorted
 //! intervals  ranges it scanned, keys it found absent          per bucket
-//! locks      addresses of records it read in order to write   sorted
+//! locks      the same for what it read in order to write: addresses, and absent keys
 //! writes     records it put a version on                      sorted by address
 //! signatures one bit per address, to tell most pairs apart at a glance
 //! ```
@@ -57,13 +57,17 @@ unsafe impl Send for WriteRef {}
 // SAFETY: as above.
 unsafe impl Sync for WriteRef {}
 
+/// The intervals of each bucket that has some.
+pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
+
 /// The frozen read and write sets of a transaction.
 #[derive(Default)]
 pub(crate) struct Footprint {
     reads: Vec<usize>,
-    locks: Vec<usize>,
     writes: Vec<WriteRef>,
-    intervals: Vec<(BucketId, Box<dyn AnyIntervals>)>,
+    intervals: Intervals,
+    locks: Vec<usize>,
+    locked_intervals: Intervals,
     read_signature: Signature,
     write_signature: Signature,
 }
@@ -88,9 +92,10 @@ impl Signature {
 impl Footprint {
     pub(crate) fn new(
         mut reads: Vec<usize>,
+        intervals: Intervals,
         mut locks: Vec<usize>,
+        locked_intervals: Intervals,
         mut writes: Vec<WriteRef>,
-        intervals: Vec<(BucketId, Box<dyn AnyIntervals>)>,
     ) -> Self {
         reads.sort_unstable();
         reads.dedup();
@@ -103,7 +108,7 @@ impl Footprint {
         writes.reverse();
         let read_signature = Signature::of(reads.iter().copied());
         let write_signature = Signature::of(writes.iter().map(|w| w.record.addr().get()));
-        Self { reads, locks, writes, intervals, read_signature, write_signature }
+        Self { reads, writes, intervals, locks, locked_intervals, read_signature, write_signature }
     }
 
     /// The writes, in the order in which their heads are taken.
@@ -125,7 +130,7 @@ impl Footprint {
         let by_point = || {
             writer.writes.iter().find(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
         };
-        by_point().or_else(|| writer.writes.iter().find(|w| self.covers(w))).copied()
+        by_point().or_else(|| writer.writes.iter().find(|w| cover(&self.intervals, w))).copied()
     }
 
     fn points_meet(&self, writer: &Self) -> bool {
@@ -139,20 +144,22 @@ impl Footprint {
         }
         writer.writes.iter().any(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
     }
+}
 
-    fn covers(&self, write: &WriteRef) -> bool {
-        self.intervals.iter().any(|(bucket, intervals)| {
-            // SAFETY: the record belongs to the bucket named beside it, whose intervals these
-            // are, and is live while the writer's node is retained (2).
-            *bucket == write.bucket && unsafe { intervals.contains_key_of(write.record) }
-        })
-    }
+/// Whether one of the intervals holds the key of a write of a retained footprint.
+fn cover(intervals: &Intervals, write: &WriteRef) -> bool {
+    intervals.iter().any(|(bucket, intervals)| {
+        // SAFETY: the record belongs to the bucket named beside it, whose intervals these are,
+        // and is live while the writer's node is retained (2).
+        *bucket == write.bucket && unsafe { intervals.contains_key_of(write.record) }
+    })
 }
 
 impl ssi::Footprint for Footprint {
     fn reads_meet_writes(&self, writer: &Self) -> bool {
         self.points_meet(writer)
-            || (!self.intervals.is_empty() && writer.writes.iter().any(|w| self.covers(w)))
+            || (!self.intervals.is_empty()
+                && writer.writes.iter().any(|w| cover(&self.intervals, w)))
     }
 
     fn has_reads(&self) -> bool {
@@ -160,7 +167,7 @@ impl ssi::Footprint for Footprint {
     }
 
     fn has_locks(&self) -> bool {
-        !self.locks.is_empty()
+        !self.locks.is_empty() || !self.locked_intervals.is_empty()
     }
 
     fn has_writes(&self) -> bool {
@@ -168,14 +175,18 @@ impl ssi::Footprint for Footprint {
     }
 
     fn locks_meet_writes(&self, writer: &Self) -> bool {
-        self.locks.iter().any(|lock| {
+        let is_taken = |lock| {
             writer.locks.binary_search(lock).is_ok()
                 || writer.writes.binary_search_by_key(lock, |w| w.record.addr().get()).is_ok()
-        })
+        };
+        self.locks.iter().any(is_taken)
+            || (!self.locked_intervals.is_empty()
+                && writer.writes.iter().any(|w| cover(&self.locked_intervals, w)))
     }
 
     fn bytes(&self) -> usize {
-        let intervals: usize = self.intervals.iter().map(|(_, set)| set.len() * 64).sum();
+        let intervals = self.intervals.iter().chain(&self.locked_intervals);
+        let intervals: usize = intervals.map(|(_, set)| set.len() * 64).sum();
         (self.reads.capacity() + self.locks.capacity()) * size_of::<usize>()
             + self.writes.capacity() * size_of::<WriteRef>()
             + intervals

@@ -148,8 +148,12 @@ pub(crate) struct BucketIntervals<K, V> {
 }
 
 impl<K: Key, V: Value> BucketIntervals<K, V> {
-    pub(crate) fn new(intervals: Vec<Interval<K>>) -> Self {
-        Self { set: IntervalSet::new(intervals), record: PhantomData }
+    /// `None` if there are no intervals.
+    pub(crate) fn boxed(intervals: Vec<Interval<K>>) -> Option<Box<dyn AnyIntervals>> {
+        if intervals.is_empty() {
+            return None;
+        }
+        Some(Box::new(Self { set: IntervalSet::new(intervals), record: PhantomData }))
     }
 }
 

@@ -117,17 +117,18 @@ impl<K: Key, V: Value> Record<K, V> {
         _pinned: &'g Guard<'_>,
     ) -> Result<Option<&'g Version<V>>, Stale> {
         let mut at = self.newest();
-        let mut too_new = false;
+        let mut passed_over = false;
         // SAFETY: as in `visible_at`.
         while let Some(version) = unsafe { at.as_ref() } {
-            match version.commit() {
-                Commit::At(commit) if commit <= snapshot => return Ok(Some(version)),
-                Commit::At(_) => too_new = true,
-                Commit::Undecided => {}
+            if version.is_visible_at(snapshot) {
+                return Ok(Some(version));
             }
+            // Even if it was undecided when it was passed: it may have been decided, and the rest
+            // of the chain cut off, before the next step.
+            passed_over = true;
             at = version.prev();
         }
-        if too_new { Err(Stale) } else { Ok(None) }
+        if passed_over { Err(Stale) } else { Ok(None) }
     }
 
     /// Puts `version` on top as an undecided version of the transaction that it is marked with.

@@ -143,6 +143,8 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     writes: RefCell<WriteSet<K, V>>,
     recent: Recent<K, V>,
     absent: RefCell<Vec<K>>,
+    /// Absent keys that were read in order to write.
+    locked: RefCell<Vec<K>>,
     /// What each iterator read: two intervals at most, from its two ends.
     ranges: RefCell<Vec<Vec<Interval<K>>>>,
 }
@@ -154,6 +156,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             writes: RefCell::new(WriteSet::new()),
             recent: Recent::new(),
             absent: RefCell::default(),
+            locked: RefCell::default(),
             ranges: RefCell::default(),
         }
     }
@@ -168,15 +171,19 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
+        if intent == Intent::Update {
+            // Also when there is an own write, which may be rolled back.
+            match access.view.get(self.table, key) {
+                Some(found) => ReadLog::push(&access.log.locks, found.record),
+                None => self.locked.borrow_mut().push(key.to_key()),
+            }
+        }
         if let Some(own) = self.writes.borrow().get(key) {
             return own.map(|value| lend(self, value));
         }
         let found = access.view.get(self.table, key);
         if let Some(found) = &found {
             self.recent.note(found);
-            if intent == Intent::Update {
-                ReadLog::push(&access.log.locks, found.record);
-            }
         }
         if access.tracked && intent != Intent::Peek {
             match &found {
@@ -308,6 +315,8 @@ pub(crate) trait AnyWorkspace<'db>: Send {
 
     /// What was read without an address, sorted. Runs the user's `Ord`.
     fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>>;
+    /// The same for what was locked.
+    fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>>;
     /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
     fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>);
     fn take(
@@ -370,10 +379,12 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>> {
         let absent = self.absent.take().into_iter().map(Interval::point);
         let intervals: Vec<_> = self.ranges.take().into_iter().flatten().chain(absent).collect();
-        if intervals.is_empty() {
-            return None;
-        }
-        Some(Box::new(BucketIntervals::<K, V>::new(intervals)))
+        BucketIntervals::<K, V>::boxed(intervals)
+    }
+
+    fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>> {
+        let locked = self.locked.take().into_iter().map(Interval::point);
+        BucketIntervals::<K, V>::boxed(locked.collect())
     }
 
     fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>) {

@@ -44,7 +44,7 @@ impl Transaction<'_> {
         let guard = participant.pin();
 
         let mut writes = Vec::new();
-        let mut intervals = Vec::new();
+        let (mut intervals, mut locked_intervals) = (Vec::new(), Vec::new());
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
             let before = writes.len();
@@ -54,12 +54,13 @@ impl Transaction<'_> {
             }
             let bucket = workspace.bucket();
             intervals.extend(workspace.freeze_reads().map(|read| (bucket, read)));
+            locked_intervals.extend(workspace.freeze_locks().map(|locked| (bucket, locked)));
         });
         if let Some(bucket) = dropped {
             return Err(Error::BucketDropped { bucket: engine.catalog().name(bucket) });
         }
         let (reads, locks) = log.take();
-        let footprint = Footprint::new(reads, locks, writes, intervals);
+        let footprint = Footprint::new(reads, intervals, locks, locked_intervals, writes);
 
         if !footprint.has_writes() && !footprint.has_locks() {
             return finish_reads(seat, label, footprint, &guard);

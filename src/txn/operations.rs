@@ -72,9 +72,10 @@ impl Transaction<'_> {
         Ok(self.get(bucket, key)?.is_some())
     }
 
-    /// Like [`get`](Self::get), and of two transactions at the same time that ask for the same
-    /// present key this way, or of which the other writes it, only the first commits; also under
-    /// [`Isolation::Snapshot`](crate::Isolation::Snapshot).
+    /// Like [`get`](Self::get), and the key is as good as written: if another transaction writes
+    /// it at the same time and commits first, this one is refused; also under
+    /// [`Isolation::Snapshot`](crate::Isolation::Snapshot). Of two that ask for the same present
+    /// key this way, the second to commit is refused, even if neither writes it.
     ///
     /// # Errors
     ///

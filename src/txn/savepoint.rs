@@ -78,24 +78,25 @@ impl Transaction<'_> {
         &self,
         body: impl FnOnce(&Self) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let mut scope = Scope { tx: self, marks: self.marks(), kept: false };
-        let known = self.savepoints.borrow().len();
+        let savepoints = self.savepoints.borrow().len();
+        let mut scope = Scope { tx: self, savepoints, marks: self.marks(), kept: false };
         let outcome = body(self);
-        self.savepoints.borrow_mut().truncate(known);
         scope.kept = outcome.is_ok();
         outcome
     }
 }
 
-/// Undoes the writes of a nested body unless they are kept.
+/// Forgets the savepoints of a nested body, and undoes its writes unless they are kept.
 struct Scope<'t, 'db> {
     tx: &'t Transaction<'db>,
+    savepoints: usize,
     marks: Vec<(BucketId, usize)>,
     kept: bool,
 }
 
 impl Drop for Scope<'_, '_> {
     fn drop(&mut self) {
+        self.tx.savepoints.borrow_mut().truncate(self.savepoints);
         if !self.kept {
             self.tx.undo_to(&self.marks);
         }
