@@ -7,10 +7,15 @@
 
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
+#[path = "../../src/id.rs"]
+mod id;
 #[path = "../../src/skiplist/mod.rs"]
 mod skiplist;
+#[path = "../../src/ssi/mod.rs"]
+mod ssi;
 mod sync;
 
 pub mod epoch_models;
 mod play;
 pub mod skiplist_models;
+pub mod ssi_models;
