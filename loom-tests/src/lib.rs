@@ -21,3 +21,4 @@ pub mod epoch_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;
+pub mod ssi_models;

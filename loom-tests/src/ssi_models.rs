@@ -9,9 +9,7 @@
 
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
-use crate::ssi::{
-    CommitLog, Footprint, Kind, Patience, Refusal, Registration, Rules, Status,
-};
+use crate::ssi::{CommitLog, Footprint, Kind, Patience, Refusal, Registration, Rules, Status};
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, set_shard};
 use loom::thread;
 use std::sync::Arc;
@@ -144,10 +142,13 @@ fn play<R: Send + 'static>(shared: Shared, roles: Vec<Role<R>>, on_main: usize) 
             main = Some(role);
         } else {
             let shared = Arc::clone(&shared);
-            threads.push((at, thread::spawn(move || {
-                set_shard(at);
-                role(&shared)
-            })));
+            threads.push((
+                at,
+                thread::spawn(move || {
+                    set_shard(at);
+                    role(&shared)
+                }),
+            ));
         }
     }
     set_shard(on_main);
@@ -197,7 +198,7 @@ impl Outcome {
 /// finds marked exactly what its snapshot has.
 pub fn log_link(on_main: usize) -> usize {
     explore("log_link", on_main, move || {
-        let statuses: Arc<[AtomicPtr<Status>; 2]> = Arc::default();
+        let statuses = Arc::new([no_status(), no_status()]);
         let committer = |at: usize| -> Role<Outcome> {
             let statuses = Arc::clone(&statuses);
             Box::new(move |shared| {
@@ -382,7 +383,7 @@ pub fn begin_and_trim(on_main: usize) -> usize {
 pub fn stamp_and_retire(on_main: usize) -> usize {
     explore("stamp_and_retire", on_main, move || {
         let canary = Arc::new(Canary::new());
-        let stamp: Arc<AtomicPtr<Status>> = Arc::default();
+        let stamp = Arc::new(no_status());
         let reader: Role<()> = {
             let (canary, stamp) = (Arc::clone(&canary), Arc::clone(&stamp));
             Box::new(move |shared| {
@@ -413,6 +414,10 @@ pub fn stamp_and_retire(on_main: usize) -> usize {
     })
 }
 
+fn no_status() -> AtomicPtr<Status> {
+    AtomicPtr::new(std::ptr::null_mut())
+}
+
 /// Makes the newest commit old, and frees what may be freed.
 fn commit_and_trim(shared: &Shared) {
     let guard = shared.collector.pin();
@@ -429,7 +434,7 @@ fn commit_and_trim(shared: &Shared) {
 pub fn settle_and_trim(on_main: usize) -> usize {
     explore("settle_and_trim", on_main, move || {
         let canary = Arc::new(Canary::new());
-        let stamp: Arc<AtomicPtr<Status>> = Arc::default();
+        let stamp = Arc::new(no_status());
         let shared = Arc::new(Shared::new(rules()));
         let guard = shared.collector.pin();
         let registration = shared.log.begin(Kind::Untracked, None, &guard);
@@ -493,7 +498,7 @@ pub fn snapshot_and_prune(on_main: usize) -> usize {
 pub fn abort_and_retire(on_main: usize) -> usize {
     explore("abort_and_retire", on_main, move || {
         let canary = Arc::new(Canary::new());
-        let stamp: Arc<AtomicPtr<Status>> = Arc::default();
+        let stamp = Arc::new(no_status());
         let reader: Role<()> = {
             let (canary, stamp) = (Arc::clone(&canary), Arc::clone(&stamp));
             Box::new(move |shared| {

@@ -99,7 +99,7 @@ impl<F: Footprint> CommitLog<F> {
         let genesis = TxnNode::genesis();
         Self {
             tail: CachePadded::new(AtomicPtr::new(genesis.as_ptr())),
-            floor: CachePadded::default(),
+            floor: CachePadded::new(Floor::new()),
             oldest: Mutex::new(Oldest::new(genesis)),
             registry: Registry::new(rules.registry_slots),
             gate: Gate::new(),

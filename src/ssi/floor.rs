@@ -17,13 +17,18 @@ use crate::sync::{AtomicU64, Ordering};
 use std::ptr::NonNull;
 
 /// The first node that is not retired, in numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Floor {
     timestamp: AtomicU64,
     bytes_total: AtomicU64,
 }
 
 impl Floor {
+    /// Before the first commit.
+    pub(super) fn new() -> Self {
+        Self { timestamp: AtomicU64::new(0), bytes_total: AtomicU64::new(0) }
+    }
+
     /// Nodes older than this may be retired.
     pub(super) fn timestamp(&self) -> Timestamp {
         // Acquire: pairs with the Release in `raise`. That a guard made before protects what this

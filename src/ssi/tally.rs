@@ -19,8 +19,14 @@ pub(crate) struct Tally {
     rescued: Counter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counter(AtomicU64);
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
 
 impl Counter {
     fn add(&self) {
