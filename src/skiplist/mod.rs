@@ -43,7 +43,7 @@ mod prefetch;
 mod run;
 mod search;
 mod segment;
-mod shape;
+pub(crate) mod shape;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,3 @@ mod tests;
 pub(crate) use list::Occupied;
 pub(crate) use list::SkipList;
 pub(crate) use shape::Entry;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use shape::Shape;
-#[cfg(test)]
-pub(crate) use shape::Wide;
