@@ -7,7 +7,8 @@
 
 use crate::epoch::{Collector, Guard};
 use crate::play::{Role, play};
-use crate::skiplist::{Entry, Shape, SkipList};
+use crate::skiplist::shape::Shape;
+use crate::skiplist::{Entry, SkipList};
 use crate::sync::{UnsafeCell, be_the_only_writer};
 use std::ops::Bound;
 use std::sync::Mutex as Notes;

@@ -11,8 +11,7 @@
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
 
 use super::bag::Garbage;
-use super::barrier::{heavy, light};
-use super::guard::{Guard, Participant};
+use super::barrier::heavy;
 use super::slot::Slot;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, load_owned, thread_shard};
 use crossbeam_utils::CachePadded;
@@ -70,20 +69,6 @@ impl Collector {
     pub(crate) fn with_slots(slots: usize) -> Self {
         assert!(slots > 0, "a collector needs a slot to begin with");
         Self { epoch: CachePadded::new(AtomicU64::new(0)), first: Chunk::new(slots) }
-    }
-
-    /// Claims a slot for a while, in which pinning is as cheap as a store.
-    pub(crate) fn participant(&self) -> Participant<'_> {
-        Participant::new(self, self.claim(|slot| slot.claim(None)))
-    }
-
-    /// Pins until the guard is dropped.
-    #[inline]
-    pub(crate) fn pin(&self) -> Guard<'_> {
-        let epoch = self.epoch_seen();
-        let slot = self.claim(|slot| slot.claim(Some(epoch)));
-        light();
-        Guard::solo(self, slot)
     }
 
     /// Seals and frees all garbage of slots that nobody holds, as far as no pin is in the way.
@@ -191,7 +176,8 @@ impl Collector {
         slot.note_size(objects, bytes);
     }
 
-    fn claim(&self, claim: impl Fn(&Slot) -> bool) -> &Slot {
+    /// The first slot for which `claim` succeeds.
+    pub(super) fn claim(&self, claim: impl Fn(&Slot) -> bool) -> &Slot {
         let start = thread_shard();
         let mut chunk = &self.first;
         loop {

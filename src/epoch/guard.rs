@@ -20,6 +20,22 @@ use super::slot::Slot;
 use std::cell::Cell;
 use std::fmt;
 
+impl Collector {
+    /// Claims a slot for a while, in which pinning is as cheap as a store.
+    pub(crate) fn participant(&self) -> Participant<'_> {
+        Participant::new(self, self.claim(|slot| slot.claim(None)))
+    }
+
+    /// Pins until the guard is dropped.
+    #[inline]
+    pub(crate) fn pin(&self) -> Guard<'_> {
+        let epoch = self.epoch_seen();
+        let slot = self.claim(|slot| slot.claim(Some(epoch)));
+        light();
+        Guard::solo(self, slot)
+    }
+}
+
 /// A slot held for a while, by a transaction for instance.
 pub(crate) struct Participant<'c> {
     collector: &'c Collector,

@@ -5,9 +5,10 @@
 use super::hint::{Class, class, hint, shared};
 use super::insert::fences;
 use super::leaf::Leaf;
+use super::list::SkipList;
 use super::run::precedes;
 use super::segment::Segment;
-use super::{Entry, Shape, SkipList, Tower};
+use super::shape::{Entry, Shape, Tower};
 use crate::epoch::Guard;
 
 impl<E: Entry, S: Shape> SkipList<E, S> {

@@ -14,10 +14,10 @@
 //!
 //! Used by `segment` and those who work on segments.
 
-use super::Entry;
 use super::block::{Block, Front};
 use super::hint::{Probe, hint};
 use super::leaf::{Leaf, RawLeaf};
+use super::shape::Entry;
 use crate::epoch::Guard;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, load_owned};
 use std::borrow::Borrow;

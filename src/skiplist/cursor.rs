@@ -20,10 +20,11 @@
 use super::content::Content;
 use super::hint::{Probe, partition};
 use super::insert::fences;
+use super::list::SkipList;
 use super::prefetch::prefetch;
 use super::run::Run;
 use super::segment::Segment;
-use super::{Entry, Shape, SkipList, Wide};
+use super::shape::{Entry, Shape, Wide};
 use crate::epoch::Guard;
 use crate::sync::Ordering;
 use std::borrow::Borrow;

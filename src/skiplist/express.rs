@@ -8,8 +8,9 @@
 //! Used by `insert` after a split and by `sweep` when it unlinks a segment.
 
 use super::hint::Probe;
+use super::list::SkipList;
 use super::segment::Segment;
-use super::{Entry, Shape, SkipList, Tower};
+use super::shape::{Entry, Shape, Tower};
 use crate::epoch::Guard;
 use crate::sync::{MutexGuard, Ordering, load_owned};
 use std::ptr::NonNull;

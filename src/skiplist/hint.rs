@@ -90,7 +90,8 @@ fn exact<T: ?Sized>(value: &T) -> Option<u64> {
         u64 => |v| *v, u32 => |v| u64::from(*v), u16 => |v| u64::from(*v), u8 => |v| u64::from(*v),
         usize => |v| *v as u64, char => |v| u64::from(*v), bool => |v| u64::from(*v),
         i64 => |v| v.cast_unsigned() ^ SIGN, i32 => |v| i64::from(*v).cast_unsigned() ^ SIGN,
-        i16 => |v| i64::from(*v).cast_unsigned() ^ SIGN, i8 => |v| i64::from(*v).cast_unsigned() ^ SIGN,
+        i16 => |v| i64::from(*v).cast_unsigned() ^ SIGN,
+        i8 => |v| i64::from(*v).cast_unsigned() ^ SIGN,
         isize => |v| (*v as i64).cast_unsigned() ^ SIGN,
     );
     None

@@ -17,10 +17,11 @@
 use super::content::{Content, Seed};
 use super::hint::{Class, Probe, class, hint, shared};
 use super::leaf::{Leaf, State};
+use super::list::{Occupied, SkipList};
 use super::run::{Item, Run, precedes};
 use super::search::Place;
 use super::segment::Segment;
-use super::{Entry, Occupied, Shape, SkipList};
+use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
 use crate::sync::MutexGuard;
 use std::ptr::NonNull;

@@ -15,11 +15,11 @@
 //!
 //! Used by `content`, `insert`, `sweep`, `cursor` and `check`.
 
-use super::Entry;
 use super::block::{Block, Front};
 use super::hint::Probe;
 use super::prefetch::prefetch;
 use super::run::{Item, Run};
+use super::shape::Entry;
 use crate::sync::{AtomicU32, Ordering, UnsafeCell, load_owned};
 use std::borrow::Borrow;
 use std::ptr::NonNull;

@@ -5,8 +5,8 @@
 //!
 //! Writers build leaves from runs; cursors read leaves through them.
 
-use super::Entry;
 use super::hint::{Class, class, hint};
+use super::shape::Entry;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;

@@ -15,8 +15,9 @@
 //! Used by `get`, `insert`, `cursor` and `sweep`.
 
 use super::hint::Probe;
+use super::list::SkipList;
 use super::segment::Segment;
-use super::{Entry, Shape, SkipList};
+use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
 use crate::sync::Ordering;
 use std::borrow::Borrow;
@@ -30,7 +31,9 @@ pub(super) enum Place<'g, E: Entry, S: Shape> {
 }
 
 impl<E: Entry, S: Shape> SkipList<E, S> {
-    pub(super) fn lookup<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<&'g E>
+    /// The living entry of `key`.
+    #[inline]
+    pub(crate) fn get<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<&'g E>
     where
         E::Key: Borrow<Q>,
         Q: Ord + ?Sized,

@@ -17,7 +17,7 @@
 use super::content::{Content, RawContent};
 use super::hint::{Probe, hint};
 use super::leaf::Leaf;
-use super::{Entry, Shape, Tower};
+use super::shape::{Entry, Shape, Tower};
 use crate::epoch::Guard;
 use crate::sync::load_owned;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};

@@ -20,9 +20,10 @@ use super::content::{Content, Seed};
 use super::hint::{Class, Probe, class, shared};
 use super::insert::{build_leaf, fences, retire_content, retire_leaf};
 use super::leaf::Leaf;
+use super::list::SkipList;
 use super::run::{Item, Run};
 use super::segment::Segment;
-use super::{Entry, Shape, SkipList};
+use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
 
 /// What a sweep did.

@@ -4,7 +4,8 @@ mod hostile;
 mod model;
 mod threads;
 
-use super::{Entry, Shape, SkipList};
+use super::shape::Shape;
+use super::{Entry, SkipList};
 use crate::epoch::{Collector, Guard};
 use crate::sync::{AtomicBool, Ordering};
 

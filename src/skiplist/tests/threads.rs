@@ -3,7 +3,8 @@
 //! Method: each thread owns the keys of one residue and keeps a model of them; a sweeper removes
 //! what the owners gave up.
 
-use super::super::{Shape, SkipList, Wide};
+use super::super::SkipList;
+use super::super::shape::{Shape, Wide};
 use super::{Record, Tiny, collector, remove_all};
 use crate::epoch::Collector;
 use crate::sync::{AtomicBool, Ordering};
