@@ -15,6 +15,9 @@
 //!    fence enough on the light side; elsewhere, and under checkers, a sequentially consistent
 //!    fence on both sides.
 //!
+//! 3. The dear half interrupts other processors: it is for what happens once in hundreds of
+//!    operations. Where both sides are frequent, [`even`] serves both.
+//!
 //! Used by the epoch and by the registry of running transactions.
 
 use crate::sync::{Ordering, compiler_fence, expedited, fence, membarrier};
@@ -31,6 +34,14 @@ pub(crate) fn light() {
         // store. Theirs first: our load sees theirs.
         fence(Ordering::SeqCst);
     }
+}
+
+/// Either half of a pair of which both sides are frequent: a fence that costs as much as it does.
+#[inline]
+pub(crate) fn even() {
+    // SeqCst: one total order of all even barriers. Ours first: their load sees our store. Theirs
+    // first: our load sees theirs.
+    fence(Ordering::SeqCst);
 }
 
 /// The reclaimer's half.

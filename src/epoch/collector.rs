@@ -23,7 +23,7 @@ const SLOTS_FIRST: usize = 16;
 /// allocator's caches take them back one by one (large batches go past those caches).
 const FREES_PER_RETIRE: usize = 2;
 /// Objects freed at once, at most, while there are few.
-const FREES_MAX: usize = 16;
+const FREES_MAX: usize = 8;
 /// More garbage than this is freed as fast as it comes.
 const BACKLOG: usize = 1024;
 
@@ -122,8 +122,7 @@ impl Collector {
             })
         };
         if full {
-            self.seal(slot);
-            self.try_advance();
+            self.seal_and_advance(slot);
         }
         let at_once = if waiting > BACKLOG { usize::MAX } else { FREES_MAX };
         self.free_ripe(slot, fresh.saturating_mul(FREES_PER_RETIRE).min(at_once));
@@ -140,12 +139,26 @@ impl Collector {
         unsafe { slot.with_garbage(|garbage| garbage.seal(epoch)) }
     }
 
+    /// Both at the price of one barrier, which the epoch is read before and after.
+    fn seal_and_advance(&self, slot: &Slot) {
+        let before = self.epoch_seen();
+        self.seal(slot);
+        if self.epoch_seen() == before {
+            self.advance_from(before);
+        }
+    }
+
     /// Moves the epoch by one if every pin is at the current one.
     fn try_advance(&self) -> bool {
         let epoch = self.epoch_seen();
-        // The epoch is read before the barrier: a pin at an older epoch which the scan misses
-        // came after it, and so sees every unlinking that happened before this epoch began.
         heavy();
+        self.advance_from(epoch)
+    }
+
+    /// The second half of `try_advance`. `epoch` was read before a heavy barrier: a pin at an
+    /// older epoch which the scan misses came after the barrier, and so sees every unlinking that
+    /// happened before this epoch began.
+    fn advance_from(&self, epoch: u64) -> bool {
         if self.slots().any(|slot| slot.pinned_epoch().is_some_and(|at| at != epoch)) {
             return false;
         }

@@ -39,8 +39,12 @@ use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 
-/// A finishing commit with a timestamp that this divides trims the log.
-const TRIM_EVERY: u64 = 64;
+/// A finishing commit with a timestamp that this divides looks how far back others look.
+const HORIZON_EVERY: u64 = 64;
+/// A finishing commit with a timestamp that this divides retires a few nodes: often and few, so
+/// that memory comes back to the allocator about as it is asked for.
+const TRIM_EVERY: u64 = 4;
+const TRIM_NODES: usize = 8;
 
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {
@@ -280,12 +284,16 @@ impl<F: Footprint> CommitLog<F> {
         guard: &Guard<'_>,
     ) {
         let node = linked.node();
-        let is_due =
-            node.timestamp().get().is_multiple_of(TRIM_EVERY) || self.is_short_of_memory(node);
+        let timestamp = node.timestamp().get();
+        let is_short = self.is_short_of_memory(node);
         linked.settle();
         self.leave(registration);
-        if is_due {
+        if is_short {
             self.trim(guard);
+        } else if timestamp.is_multiple_of(HORIZON_EVERY) {
+            self.trim_to(self.horizons(guard), TRIM_NODES, guard);
+        } else if timestamp.is_multiple_of(TRIM_EVERY) {
+            self.trim_to(self.registry.published(), TRIM_NODES, guard);
         }
     }
 

@@ -7,9 +7,9 @@
 //!
 //! 1. A slot belongs to whoever moved it away from free, until that one frees it.
 //! 2. A slot's time is at most its owner's snapshot.
-//! 3. The clock read before a heavy barrier and a scan is a lower bound for the snapshot of every
-//!    slot that the scan found free: its owner reads the clock again after claiming the slot and a
-//!    light barrier.
+//! 3. The clock read before a barrier and a scan is a lower bound for the snapshot of every slot
+//!    that the scan found free: its owner reads the clock again after claiming the slot and a
+//!    barrier.
 //! 4. Published horizons never fall, and no snapshot, running or to come, lies below them.
 //! 5. Whoever finds no slot committing after a heavy barrier has every commit behind it that did
 //!    not see what was stored before the barrier (see `gate`).
@@ -17,7 +17,7 @@
 //! A slot is one cache line pair; a transaction writes only its own.
 
 use super::footprint::{Kind, Tag};
-use crate::epoch::barrier::{heavy, light};
+use crate::epoch::barrier::{even, heavy, light};
 use crate::id::Timestamp;
 use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, thread_shard};
 use crossbeam_utils::CachePadded;
@@ -171,7 +171,7 @@ impl Registry {
         if tagged {
             *self.slot(slot).tag.lock() = tag;
         }
-        light();
+        even();
         Entry { slot, word, tagged }
     }
 
@@ -242,7 +242,7 @@ impl Registry {
 
     /// How far back anyone looks. `clock` was read just before.
     pub(super) fn horizons(&self, clock: Timestamp) -> Horizons {
-        heavy();
+        even();
         let mut horizons = Horizons { any: clock, tracked: clock };
         for word in self.slots().map(Slot::word).filter(|&word| word != Word::FREE) {
             horizons.any = horizons.any.min(word.time());
@@ -263,10 +263,11 @@ impl Registry {
         horizon.max(Timestamp::from_raw(before))
     }
 
-    /// The horizon as it was computed last: no snapshot, running or to come, lies below it.
-    pub(crate) fn published(&self) -> Timestamp {
+    /// The horizons as they were computed last: as good as new, but for lagging behind.
+    pub(crate) fn published(&self) -> Horizons {
         // Relaxed: as in `publish`.
-        Timestamp::from_raw(self.published_any.load(Ordering::Relaxed))
+        let read = |horizon: &AtomicU64| Timestamp::from_raw(horizon.load(Ordering::Relaxed));
+        Horizons { any: read(&self.published_any), tracked: read(&self.published_tracked) }
     }
 
     /// Returns once every slot that was committing is not, or `give_up` says so (keeps 5).

@@ -28,7 +28,12 @@ impl<F: Footprint> CommitLog<F> {
     /// Retires the nodes that no running transaction can conflict with, and more if the log holds
     /// too much memory. Answers how many.
     pub(crate) fn trim(&self, guard: &Guard<'_>) -> usize {
-        let horizon = self.horizons(guard).tracked;
+        self.trim_to(self.horizons(guard), usize::MAX, guard)
+    }
+
+    /// The same for horizons that are known, `limit` nodes at most.
+    pub(super) fn trim_to(&self, horizons: Horizons, limit: usize, guard: &Guard<'_>) -> usize {
+        let horizon = horizons.tracked;
         let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
         let tail = self.tail(guard);
         let forced = self.forced_below(tail);
@@ -39,7 +44,8 @@ impl<F: Footprint> CommitLog<F> {
             let node = unsafe { keep.as_ref() };
             let is_dispensable = node.timestamp() < horizon || node.bytes_total() < forced;
             let is_past = node.timestamp() < tail.timestamp() && node.is_settled();
-            let Some(next) = node.next().filter(|_| is_dispensable && is_past) else {
+            let goes = is_dispensable && is_past && retired.len() < limit;
+            let Some(next) = node.next().filter(|_| goes) else {
                 self.floor.raise(node);
                 break;
             };

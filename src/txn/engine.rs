@@ -66,7 +66,7 @@ impl Engine {
     /// No snapshot, running or to come, lies below this. Lags behind a little: commits recompute
     /// it now and then, when they trim the log.
     pub(crate) fn horizon(&self) -> Timestamp {
-        self.log.registry().published()
+        self.log.registry().published().any
     }
 
     /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
