@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 /// A bag with this many objects is sealed.
 ///
 /// Large, because a seal costs a barrier that interrupts every other thread of the process.
-const OBJECTS_MAX: usize = 512;
+pub(super) const OBJECTS_MAX: usize = 512;
 /// A bag that holds this much memory is sealed.
 const BYTES_MAX: usize = 256 * 1024;
 /// Moves of the epoch after which nobody can hold what was sealed before them.

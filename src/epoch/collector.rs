@@ -19,13 +19,13 @@ use std::fmt;
 
 /// Slots of the first chunk; few, so that an empty database stays small.
 const SLOTS_FIRST: usize = 16;
-/// Objects freed for each object retired: enough for a backlog to shrink, and so few that the
-/// allocator's caches take them back one by one (large batches go past those caches).
-const FREES_PER_RETIRE: usize = 2;
-/// Objects freed at once, at most, while there are few.
-const FREES_MAX: usize = 8;
-/// More garbage than this is freed as fast as it comes.
-const BACKLOG: usize = 1024;
+/// Objects freed for each object retired: as many as come, so that the allocator's caches of one
+/// thread take them back and give them out again (batches go past those caches, and then wait for
+/// the thread that the memory came from).
+const FREES_PER_RETIRE: usize = 1;
+/// The same while there is more garbage than this.
+const FREES_PER_RETIRE_BEHIND: usize = 4;
+const BEHIND: usize = 2048;
 
 /// What is retired, waiting and in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,8 +124,8 @@ impl Collector {
         if full {
             self.seal_and_advance(slot);
         }
-        let at_once = if waiting > BACKLOG { usize::MAX } else { FREES_MAX };
-        self.free_ripe(slot, fresh.saturating_mul(FREES_PER_RETIRE).min(at_once));
+        let frees = if waiting > BEHIND { FREES_PER_RETIRE_BEHIND } else { FREES_PER_RETIRE };
+        self.free_ripe(slot, fresh.saturating_mul(frees));
     }
 
     /// Closes the slot's open bag. The caller owns the slot.

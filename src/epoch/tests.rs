@@ -1,6 +1,7 @@
 //! Aim: garbage is freed once, as late as the pins demand, whatever destructors do.
 //! Method: objects that count their drops; threads that swap a shared pointer.
 
+use super::bag::OBJECTS_MAX;
 use super::*;
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,7 +71,8 @@ fn steady_retiring_keeps_the_backlog_short() {
     for _ in 0..10_000 {
         retire(&collector.pin(), &drops);
     }
-    assert!(drops.load(Ordering::Relaxed) > 9_000, "{drops:?}");
+    // Two bags ripen while a third is filled.
+    assert!(drops.load(Ordering::Relaxed) > 10_000 - 3 * OBJECTS_MAX, "{drops:?}");
 }
 
 #[test]

@@ -19,6 +19,8 @@
 use std::any::Any;
 use std::ptr::NonNull;
 
+use smallvec::SmallVec;
+
 use crate::epoch::Guard;
 use crate::id::BucketId;
 use crate::mvcc::interval::AnyIntervals;
@@ -57,16 +59,22 @@ unsafe impl Send for WriteRef {}
 // SAFETY: as above.
 unsafe impl Sync for WriteRef {}
 
+/// Addresses of records: few in most transactions, and then without memory of their own.
+pub(crate) type Addresses = SmallVec<[usize; 8]>;
+
+/// The writes of a transaction, likewise.
+pub(crate) type Writes = SmallVec<[WriteRef; 4]>;
+
 /// The intervals of each bucket that has some.
 pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
 
 /// The frozen read and write sets of a transaction.
 #[derive(Default)]
 pub(crate) struct Footprint {
-    reads: Vec<usize>,
-    writes: Vec<WriteRef>,
+    reads: Addresses,
+    writes: Writes,
     intervals: Intervals,
-    locks: Vec<usize>,
+    locks: Addresses,
     locked_intervals: Intervals,
     read_signature: Signature,
     write_signature: Signature,
@@ -91,11 +99,11 @@ impl Signature {
 
 impl Footprint {
     pub(crate) fn new(
-        mut reads: Vec<usize>,
+        mut reads: Addresses,
         intervals: Intervals,
-        mut locks: Vec<usize>,
+        mut locks: Addresses,
         locked_intervals: Intervals,
-        mut writes: Vec<WriteRef>,
+        mut writes: Writes,
     ) -> Self {
         reads.sort_unstable();
         reads.dedup();
@@ -187,8 +195,10 @@ impl ssi::Footprint for Footprint {
     fn bytes(&self) -> usize {
         let intervals = self.intervals.iter().chain(&self.locked_intervals);
         let intervals: usize = intervals.map(|(_, set)| set.len() * 64).sum();
-        (self.reads.capacity() + self.locks.capacity()) * size_of::<usize>()
-            + self.writes.capacity() * size_of::<WriteRef>()
+        let spilled = |spilled: bool, bytes: usize| if spilled { bytes } else { 0 };
+        spilled(self.reads.spilled(), self.reads.capacity() * size_of::<usize>())
+            + spilled(self.locks.spilled(), self.locks.capacity() * size_of::<usize>())
+            + spilled(self.writes.spilled(), self.writes.capacity() * size_of::<WriteRef>())
             + intervals
     }
 }

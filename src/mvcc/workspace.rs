@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
-use crate::mvcc::footprint::WriteRef;
+use crate::mvcc::footprint::{Addresses, WriteRef, Writes};
 use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::{AnyTable, Table};
@@ -39,8 +39,8 @@ use crate::ssi::Status;
 /// The addresses of the records a transaction read, over all buckets.
 #[derive(Debug, Default)]
 pub(crate) struct ReadLog {
-    reads: RefCell<Vec<usize>>,
-    locks: RefCell<Vec<usize>>,
+    reads: RefCell<Addresses>,
+    locks: RefCell<Addresses>,
 }
 
 /// What an operation of a transaction works with.
@@ -66,7 +66,7 @@ impl ReadLog {
     /// Reads up to which a log is not tidied.
     const TIDY_MIN: usize = 1024;
 
-    fn push<K: Key, V: Value>(log: &RefCell<Vec<usize>>, record: &Record<K, V>) {
+    fn push<K: Key, V: Value>(log: &RefCell<Addresses>, record: &Record<K, V>) {
         let address = std::ptr::from_ref(record).addr();
         let mut log = log.borrow_mut();
         if log.last() == Some(&address) {
@@ -81,7 +81,7 @@ impl ReadLog {
     }
 
     /// Empties the log: the reads and the locks.
-    pub(crate) fn take(&self) -> (Vec<usize>, Vec<usize>) {
+    pub(crate) fn take(&self) -> (Addresses, Addresses) {
         (self.reads.take(), self.locks.take())
     }
 }
@@ -318,7 +318,7 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     /// The same for what was locked.
     fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>>;
     /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
-    fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>);
+    fn place(&mut self, guard: &Guard<'_>, out: &mut Writes);
     fn take(
         &mut self,
         index: u32,
@@ -387,7 +387,7 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         BucketIntervals::<K, V>::boxed(locked.collect())
     }
 
-    fn place(&mut self, guard: &Guard<'_>, out: &mut Vec<WriteRef>) {
+    fn place(&mut self, guard: &Guard<'_>, out: &mut Writes) {
         let bucket = self.table.id();
         let writes = self.writes.get_mut();
         writes.place_all(self.table, guard, |at, record| {

@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
+use smallvec::SmallVec;
+
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
@@ -71,12 +73,15 @@ struct Write<K: Key, V: Value> {
     earlier: Option<usize>,
 }
 
+/// Writes that need no memory of their own.
+const INLINE: usize = 2;
+
 /// Writes up to which the log is searched from its end and no map is made.
 const UNSORTED_MAX: usize = 8;
 
 /// The private writes of one transaction in one bucket.
 pub(crate) struct WriteSet<K: Key, V: Value> {
-    log: Vec<Write<K, V>>,
+    log: SmallVec<[Write<K, V>; INLINE]>,
     top: Option<BTreeMap<KeyRef<K>, usize>>,
 }
 
@@ -110,7 +115,7 @@ pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
 
 impl<K: Key, V: Value> WriteSet<K, V> {
     pub(crate) fn new() -> Self {
-        Self { log: Vec::new(), top: None }
+        Self { log: SmallVec::new(), top: None }
     }
 
     /// The time of the next write; a mark to roll back to.

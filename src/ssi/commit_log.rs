@@ -44,7 +44,7 @@ const HORIZON_EVERY: u64 = 64;
 /// A finishing commit with a timestamp that this divides retires a few nodes: often and few, so
 /// that memory comes back to the allocator about as it is asked for.
 const TRIM_EVERY: u64 = 4;
-const TRIM_NODES: usize = 8;
+const TRIM_NODES: usize = 5;
 
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {

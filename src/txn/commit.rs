@@ -19,7 +19,7 @@ use crossbeam_utils::Backoff;
 use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::Timestamp;
-use crate::mvcc::footprint::{Footprint, WriteRef};
+use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
 use crate::ssi::{Footprint as _, Linked, Pending, Refusal, Status};
 use crate::sync::Arc;
@@ -43,7 +43,7 @@ impl Transaction<'_> {
         let engine = seat.engine();
         let guard = participant.pin();
 
-        let mut writes = Vec::new();
+        let mut writes = Writes::new();
         let (mut intervals, mut locked_intervals) = (Vec::new(), Vec::new());
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
