@@ -42,8 +42,10 @@ fn elle_gets_one_map_per_call_and_answer() {
 {:process 1, :type :invoke, :f :txn, :time 1, :index 1, :value [[:w 1 2]]}
 {:process 1, :type :fail, :f :txn, :time 2, :index 2, :value [[:w 1 2]]}
 {:process 0, :type :ok, :f :txn, :time 3, :index 3, :value [[:r 0 nil] [:w 0 1]]}
-{:process 1, :type :invoke, :f :txn, :time 4, :index 4, :value [[:r 0 nil] [:r 2 nil] [:append 2 7]]}
-{:process 1, :type :ok, :f :txn, :time 5, :index 5, :value [[:r 0 1] [:r 2 [5 6]] [:append 2 7]]}
+{:process 1, :type :invoke, :f :txn, :time 4, :index 4, \
+:value [[:r 0 nil] [:r 2 nil] [:append 2 7]]}
+{:process 1, :type :ok, :f :txn, :time 5, :index 5, \
+:value [[:r 0 1] [:r 2 [5 6]] [:append 2 7]]}
 "
     );
 }

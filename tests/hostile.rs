@@ -153,6 +153,11 @@ type Run = fn(&Transaction<'_>, &Table, &Arc<Census>);
 
 /// Operations, and what each does to a map.
 fn operations() -> Vec<(&'static str, Run, Effect)> {
+    [writes(), walks()].concat()
+}
+
+/// Operations on keys that they name.
+fn writes() -> Vec<(&'static str, Run, Effect)> {
     vec![
         (
             "insert of new keys",
@@ -197,6 +202,12 @@ fn operations() -> Vec<(&'static str, Run, Effect)> {
             },
             |map| *map.get_mut(&4).unwrap() += 1000,
         ),
+    ]
+}
+
+/// Operations on what they find, and on several keys.
+fn walks() -> Vec<(&'static str, Run, Effect)> {
+    vec![
         (
             "reads",
             |tx, table, census| {

@@ -173,7 +173,6 @@ fn entry<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
 
 /// One operation inside a transaction, and on the map that shows what it should see.
 fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op: &Op) {
-    let range = |lo, hi| (bound::<C>(lo), bound::<C>(hi));
     match op {
         Op::Get(rank) => {
             let key = C::key(*rank);
@@ -235,6 +234,14 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
                 map.insert(key, new);
             }
         }
+        _ => inside_many(tx, table, map, op),
+    }
+}
+
+/// The same for operations that are not about one key.
+fn inside_many<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op: &Op) {
+    let range = |lo, hi| (bound::<C>(lo), bound::<C>(hi));
+    match op {
         Op::RemoveRange(lo, hi) => {
             let gone = between::<C>(map, *lo, *hi);
             assert_eq!(tx.remove_range(table, range(*lo, *hi)).unwrap(), gone.len());
@@ -547,7 +554,11 @@ impl Case for Units {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn numbers_behave_like_a_map(ops in sequence()) { check::<Numbers>(&ops); }

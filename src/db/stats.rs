@@ -130,22 +130,23 @@ impl Stats {
         let guard = engine.collector().pin();
         let counters = engine.counters();
         let (log_transactions, log_bytes) = engine.log().retained(&guard);
+        let refused = engine.log().tally().counts();
         let (gated, gates_lost) = engine.log().gate_counts();
         let oldest = engine.log().registry().oldest();
         Self {
             commits: counters.get(Count::Commits),
             aborts: Aborts {
-                write_conflicts: counters.get(Count::WriteConflicts),
-                cycles: counters.get(Count::Cycles),
-                read_only_pivots: counters.get(Count::ReadOnlyPivots),
-                windows_lost: counters.get(Count::WindowsLost),
-                search_budgets: counters.get(Count::SearchBudgets),
+                write_conflicts: counters.get(Count::WriteConflicts) + refused.locked,
+                cycles: refused.cycles + refused.overwritten,
+                read_only_pivots: refused.read_only_pivots,
+                windows_lost: refused.windows_lost,
+                search_budgets: refused.search_budgets,
             },
             rollbacks: counters.get(Count::Rollbacks),
             retries: counters.get(Count::Retries),
             gated,
             gates_lost,
-            rescued: engine.log().tally().counts().rescued,
+            rescued: refused.rescued,
             now: engine.log().now(&guard),
             records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),
             retained_versions: counters

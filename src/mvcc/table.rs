@@ -91,6 +91,7 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     fn records(&self, guard: &Guard<'_>) -> usize;
 
     /// Checks the structure of the index; panics with what is wrong.
+    #[cfg(feature = "testing")]
     fn check(&self, guard: &Guard<'_>);
 
     /// A copy of the key of `record`.
@@ -157,6 +158,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.index.len(guard)
     }
 
+    #[cfg(feature = "testing")]
     fn check(&self, guard: &Guard<'_>) {
         self.index.check(guard);
     }

@@ -31,6 +31,7 @@
 //! `mvcc` uses it.
 
 mod block;
+#[cfg(any(test, feature = "testing"))]
 mod check;
 mod content;
 mod cursor;

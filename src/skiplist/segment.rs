@@ -110,6 +110,7 @@ impl<E: Entry, S: Shape> Link<E, S> {
     }
 
     /// The hint, for `check`.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn hint_owned(&self) -> u64 {
         load_owned!(self.hint)
     }

@@ -67,13 +67,7 @@ impl Transaction<'_> {
         }
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());
-        let linked = match link(&mut workspaces, pending, &seat, &guard) {
-            Ok(linked) => linked,
-            Err(evidence) => {
-                engine.counters().add(evidence.kind.into(), 1);
-                return Err(evidence.into());
-            }
-        };
+        let linked = link(&mut workspaces, pending, &seat, &guard)?;
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
@@ -101,11 +95,7 @@ fn finish_reads(
     let commit = if footprint.has_reads() {
         match engine.log().commit_reads(seat.registration(), label, footprint, guard) {
             Ok(commit) => commit,
-            Err(refusal) => {
-                let evidence = Evidence::of(kind_of(&refusal));
-                engine.counters().add(evidence.kind.into(), 1);
-                return Err(evidence.into());
-            }
+            Err(refusal) => return Err(Evidence::of(kind_of(&refusal)).into()),
         }
     } else {
         seat.registration().snapshot()
@@ -142,10 +132,11 @@ fn link<'g>(
     let mut pending = pending;
     let mut heads = Heads { workspaces, guard, linked: false };
     if let Err((write, newer)) = heads.take(&mut pending, seat.registration().snapshot()) {
-        let evidence = evidence_of_write(engine, seat, write, newer, guard);
         pending.abort();
+        // Before the report: it copies a key, which is the user's code.
         drop(heads);
-        return Err(evidence);
+        engine.counters().add(Count::WriteConflicts, 1);
+        return Err(evidence_of_write(engine, seat, write, newer, guard));
     }
     match engine.log().commit(pending, seat.registration(), guard) {
         Ok(linked) => {
@@ -153,12 +144,8 @@ fn link<'g>(
             Ok(linked)
         }
         Err(refused) => {
-            let evidence =
-                evidence_of(engine, seat, &refused.refusal, refused.pending.footprint(), guard);
-            // The heads first: versions must not point at a status that was handed over.
             drop(heads);
-            drop(refused);
-            Err(evidence)
+            Err(evidence_of(engine, seat, &refused.refusal, refused.pending.footprint(), guard))
         }
     }
 }

@@ -4,7 +4,6 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::error::ConflictKind;
 use crate::sync::{AtomicU64, Ordering, thread_shard};
 
 const SHARDS: usize = 8;
@@ -25,29 +24,14 @@ pub(crate) enum Count {
     Commits,
     Rollbacks,
     Retries,
+    /// Commits that lost a key to an earlier one. What certification refuses, the log counts.
     WriteConflicts,
-    Cycles,
-    ReadOnlyPivots,
-    WindowsLost,
-    SearchBudgets,
     /// Versions superseded less versions pruned; wraps.
     VersionsRetained,
 }
 
 impl Count {
     const ALL: usize = Self::VersionsRetained as usize + 1;
-}
-
-impl From<ConflictKind> for Count {
-    fn from(kind: ConflictKind) -> Self {
-        match kind {
-            ConflictKind::WriteWrite => Self::WriteConflicts,
-            ConflictKind::Cycle => Self::Cycles,
-            ConflictKind::ReadOnlyPivot => Self::ReadOnlyPivots,
-            ConflictKind::WindowLost => Self::WindowsLost,
-            ConflictKind::SearchBudget => Self::SearchBudgets,
-        }
-    }
 }
 
 impl Counters {

@@ -2,8 +2,8 @@
 //! drivers that run them, and the judges that decide whether what was observed may be.
 //!
 //! ```text
-//! program (random steps) -> lockstep (one thread, many open transactions) -> tally, judge per step
-//!                        -> threads  (many threads, rounds)               -> graph, judge per round
+//! program (random steps) -> lockstep (one thread, many open transactions) -> tally, each step
+//!                        -> threads  (many threads, rounds)               -> graph, each round
 //! store   <- engine (palisade) | reference (slow, with bugs that can be switched on)
 //! brute   validates graph and tally;  recorder writes histories for checkers from elsewhere
 //! ```
