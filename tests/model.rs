@@ -207,9 +207,9 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
         }
         Op::Update(rank, seed) => {
             let (key, new) = (C::key(*rank), seed.map(C::value));
-            let mut seen = None;
+            let mut shown = None;
             tx.update(table, key.clone(), |now| {
-                seen = now.cloned();
+                shown = now.cloned();
                 new.clone()
             })
             .unwrap();
@@ -217,7 +217,7 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),
             };
-            assert_eq!(seen, before);
+            assert_eq!(shown, before);
         }
         Op::Modify(rank, seed) => {
             let (key, new) = (C::key(*rank), C::value(*seed));
@@ -234,7 +234,7 @@ fn inside<C: Case>(tx: &Transaction<'_>, table: &Table<C>, map: &mut Map<C>, op:
                 map.insert(key, new);
             }
         }
-        _ => inside_many(tx, table, map, op),
+        _ => inside_many::<C>(tx, table, map, op),
     }
 }
 
