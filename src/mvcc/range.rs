@@ -25,9 +25,9 @@ use crate::mvcc::view::ReadView;
 use crate::mvcc::workspace::{Access, Workspace};
 use crate::mvcc::{Key, Value};
 
-/// Entries in the first batch; each later one holds twice as many, up to [`BATCH_MAX`].
-const BATCH_MIN: usize = 16;
-const BATCH_MAX: usize = 256;
+/// Entries in the first batch; each later one holds four times as many, up to [`BATCH_MAX`].
+const BATCH_MIN: usize = 24;
+const BATCH_MAX: usize = 384;
 /// Entries that may come before the index is counted, which visits all of its segments.
 const LEFT_UNCOUNTED: usize = 4096;
 
@@ -40,14 +40,40 @@ pub struct Range<'t, K: Key, V: Value> {
     view: ReadView<'t>,
     table: &'t Table<K, V>,
     own: Option<Own<'t, K, V>>,
+    /// Whether there are own writes to merge.
+    merges: bool,
     low: Bound<K>,
     high: Bound<K>,
     front: End<'t, K, V>,
     back: End<'t, K, V>,
-    /// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
-    left: usize,
-    counted: bool,
+    left: Left,
     done: bool,
+}
+
+/// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
+struct Left {
+    entries: usize,
+    counted: bool,
+}
+
+impl Left {
+    /// Takes note of a batch. False when more came than there can be.
+    fn allows<K: Key, V: Value>(
+        &mut self,
+        batch: usize,
+        table: &Table<K, V>,
+        view: ReadView<'_>,
+    ) -> bool {
+        if self.entries < batch {
+            if std::mem::replace(&mut self.counted, true) {
+                return false;
+            }
+            let records = table.index().len(&view.pin());
+            self.entries = records.saturating_mul(2).saturating_add(LEFT_UNCOUNTED);
+        }
+        self.entries -= batch.min(self.entries);
+        true
+    }
 }
 
 /// The transaction that the iterator belongs to.
@@ -110,7 +136,7 @@ impl<'t, K: Key, V: Value> Batches<'t, K, V> {
             self.batch.clear();
             self.at = 0;
             self.exhausted = fetch(bounds, self.size, &mut self.batch);
-            self.size = (self.size * 2).min(BATCH_MAX);
+            self.size = (self.size * 4).min(BATCH_MAX);
             self.fetched = self.batch.last().map(|entry| entry.0).or(self.fetched);
         }
         self.batch.get(self.at).copied()
@@ -148,24 +174,28 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         high: Bound<K>,
     ) -> Self {
         let (front, back) = (End::default(), End::default());
-        let left = LEFT_UNCOUNTED;
-        Self { view, table, own, low, high, front, back, left, counted: false, done: false }
+        let merges = own.as_ref().is_some_and(|own| own.time > 0);
+        let left = Left { entries: LEFT_UNCOUNTED, counted: false };
+        Self { view, table, own, merges, low, high, front, back, left, done: false }
     }
 
-    /// Counts one more entry of the index. `None` when more came than there can be.
-    fn count(&mut self) -> Option<()> {
-        if self.left == 0 {
-            if std::mem::replace(&mut self.counted, true) {
-                return None;
-            }
-            let records = self.table.index().len(&self.view.pin());
-            self.left = records.saturating_mul(2).saturating_add(LEFT_UNCOUNTED);
-        }
-        self.left -= 1;
-        Some(())
-    }
-
+    #[inline]
     fn step(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
+        let (end, other) =
+            if backward { (&mut self.back, &self.front) } else { (&mut self.front, &self.back) };
+        // The usual case: nothing of our own to merge, and the other end has not moved.
+        if !self.merges
+            && other.last.is_none()
+            && let Some(&(key, Some(value))) = end.index.batch.get(end.index.at)
+        {
+            end.index.at += 1;
+            end.last = Some(key);
+            return Some((key, value));
+        }
+        self.step_with_care(backward)
+    }
+
+    fn step_with_care(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
         while !self.done {
             let Some((key, value)) = self.advance(backward) else {
                 self.done = true;
@@ -188,13 +218,13 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
 
     /// The next entry of either source at one end, own writes first.
     fn advance(&mut self, backward: bool) -> Option<Entry<'t, K, V>> {
-        let (view, table) = (self.view, self.table);
-        let (low, high) = (&self.low, &self.high);
-        let end = if backward { &mut self.back } else { &mut self.front };
+        let Self { view, table, low, high, front, back, left, .. } = self;
+        let end = if backward { back } else { front };
         let index = end.index.peek(low, high, backward, |bounds, limit, out| {
-            view.scan(table, bounds, backward, limit, out)
+            let exhausted = view.scan(*table, bounds, backward, limit, out);
+            exhausted || !left.allows(out.len(), *table, *view)
         });
-        let own = self.own.as_ref().and_then(|own| {
+        let own = self.own.as_ref().filter(|_| self.merges).and_then(|own| {
             end.own.peek(low, high, backward, |bounds, limit, out| {
                 own.workspace.scan_own(bounds, own.time, backward, limit, out)
             })
@@ -211,9 +241,6 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         }
         if order != Ordering::Less {
             end.own.at += 1;
-        }
-        if order != Ordering::Greater {
-            self.count()?;
         }
         if order == Ordering::Less { index } else { own }
     }
@@ -235,12 +262,14 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
 impl<'t, K: Key, V: Value> Iterator for Range<'t, K, V> {
     type Item = (&'t K, &'t V);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.step(false)
     }
 }
 
 impl<K: Key, V: Value> DoubleEndedIterator for Range<'_, K, V> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         self.step(true)
     }
