@@ -11,6 +11,7 @@
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
 
 use super::bag::Garbage;
+use super::bag::OBJECTS_MAX;
 use super::barrier::heavy;
 use super::slot::Slot;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, load_owned, thread_shard};
@@ -23,9 +24,9 @@ const SLOTS_FIRST: usize = 16;
 /// thread take them back and give them out again (batches go past those caches, and then wait for
 /// the thread that the memory came from).
 const FREES_PER_RETIRE: usize = 1;
-/// The same while there is more garbage than this.
-const FREES_PER_RETIRE_BEHIND: usize = 4;
-const BEHIND: usize = 2048;
+/// The same while more waits than has to: a bag that ripens, one that will, and one that fills.
+const FREES_PER_RETIRE_BEHIND: usize = 2;
+const BEHIND: usize = 3 * OBJECTS_MAX;
 
 /// What is retired, waiting and in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

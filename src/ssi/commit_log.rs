@@ -40,7 +40,7 @@ use crossbeam_utils::CachePadded;
 use std::fmt;
 
 /// A finishing commit with a timestamp that this divides looks how far back others look.
-const HORIZON_EVERY: u64 = 64;
+const HORIZON_EVERY: u64 = 32;
 /// A finishing commit with a timestamp that this divides retires a few nodes: often and few, so
 /// that memory comes back to the allocator about as it is asked for.
 const TRIM_EVERY: u64 = 4;
