@@ -229,15 +229,7 @@ impl<K: Key, V: Value> Record<K, V> {
                 return false;
             }
         }
-        // AcqRel: from here on `take` answers Dead (1).
-        self.head
-            .compare_exchange(
-                head,
-                head.map_addr(|a| a | DEAD),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
-            .is_ok()
+        self.bury(head)
     }
 
     /// Kills the record whatever it holds, for a table that nobody uses any more. False if a
@@ -257,15 +249,14 @@ impl<K: Key, V: Value> Record<K, V> {
         if !self.first.is_vacant() && !ptr::eq(oldest, &raw const self.first) {
             return false;
         }
-        // AcqRel: as in `kill`; the record's own drop frees the chain.
-        self.head
-            .compare_exchange(
-                head,
-                head.map_addr(|a| a | DEAD),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
-            .is_ok()
+        self.bury(head)
+    }
+
+    /// Sets the DEAD bit, unless the head has changed (1).
+    fn bury(&self, head: *mut Version<V>) -> bool {
+        let dead = head.map_addr(|a| a | DEAD);
+        // AcqRel: from here on `take` answers Dead, and the record's own drop frees the chain.
+        self.head.compare_exchange(head, dead, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Whether no value is on top: the record may be one to kill.
