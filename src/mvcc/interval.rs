@@ -149,7 +149,10 @@ pub(crate) struct BucketIntervals<K, V> {
 
 impl<K: Key, V: Value> BucketIntervals<K, V> {
     /// `None` if there are no intervals.
-    pub(crate) fn boxed(intervals: Vec<Interval<K>>) -> Option<Box<dyn AnyIntervals>> {
+    pub(crate) fn boxed(
+        intervals: impl Iterator<Item = Interval<K>>,
+    ) -> Option<Box<dyn AnyIntervals>> {
+        let intervals: Vec<_> = intervals.collect();
         if intervals.is_empty() {
             return None;
         }

@@ -377,14 +377,18 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>> {
+        if self.absent.get_mut().is_empty() && self.ranges.get_mut().is_empty() {
+            return None;
+        }
         let absent = self.absent.take().into_iter().map(Interval::point);
-        let intervals: Vec<_> = self.ranges.take().into_iter().flatten().chain(absent).collect();
-        BucketIntervals::<K, V>::boxed(intervals)
+        BucketIntervals::<K, V>::boxed(self.ranges.take().into_iter().flatten().chain(absent))
     }
 
     fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>> {
-        let locked = self.locked.take().into_iter().map(Interval::point);
-        BucketIntervals::<K, V>::boxed(locked.collect())
+        if self.locked.get_mut().is_empty() {
+            return None;
+        }
+        BucketIntervals::<K, V>::boxed(self.locked.take().into_iter().map(Interval::point))
     }
 
     fn place(&mut self, guard: &Guard<'_>, out: &mut Writes) {
