@@ -21,7 +21,7 @@ use super::content::Content;
 use super::hint::{Probe, partition};
 use super::insert::fences;
 use super::list::SkipList;
-use super::prefetch::prefetch;
+use super::prefetch::prefetch_object;
 use super::run::Run;
 use super::segment::Segment;
 use super::shape::{Entry, Shape, Wide};
@@ -358,12 +358,12 @@ fn prefetch_items<E: Entry>(run: &Run<'_, E>, from: usize) {
 #[inline]
 fn prefetch_item<E: Entry>(run: &Run<'_, E>, at: usize) {
     if let Some(item) = run.as_slice().get(at) {
-        prefetch(item.raw().cast(), 0);
+        prefetch_object(item.raw());
     }
 }
 
 /// How many entries ahead of the one given out are asked for.
-const AHEAD: usize = 10;
+const AHEAD: usize = 16;
 
 impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
     type Item = &'g E;

@@ -1,7 +1,7 @@
 //! Asking the processor for memory before it is needed.
 //!
 //! Only ever a wish: any address is allowed, nothing is read, and where there is no such
-//! instruction nothing happens. Used by `leaf` and `search`.
+//! instruction nothing happens. Used by `leaf`, `search` and `cursor`.
 
 use std::ptr::NonNull;
 
@@ -10,7 +10,24 @@ const LINE: usize = 64;
 /// Asks for the cache line `line` lines behind `start`.
 #[inline]
 pub(super) fn prefetch(start: NonNull<u8>, line: usize) {
-    let address = start.as_ptr().wrapping_add(line * LINE);
+    ask(start.as_ptr().wrapping_add(line * LINE));
+}
+
+/// Asks for the first and the last line of an object, which may lie across two.
+#[inline]
+pub(super) fn prefetch_object<T>(object: NonNull<T>) {
+    let start = object.cast::<u8>().as_ptr();
+    ask(start);
+    if size_of::<T>() > SMALL {
+        ask(start.wrapping_add(size_of::<T>() - 1));
+    }
+}
+
+/// Objects up to this size lie within one line, as allocators place them.
+const SMALL: usize = 16;
+
+#[inline]
+fn ask(address: *mut u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -16,6 +16,7 @@
 
 use super::hint::Probe;
 use super::list::SkipList;
+use super::prefetch::prefetch_object;
 use super::segment::Segment;
 use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
@@ -61,6 +62,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
             let leaf = content.leaf(content.child_of(probe, true), guard);
             leaf.prefetch_whole();
             if let Some(item) = leaf.find(leaf.state(), probe) {
+                prefetch_object(item.raw());
                 return Place::Entry(item.entry());
             }
             if let Some(right) = segment.right_for(probe, true, guard) {
