@@ -170,11 +170,12 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// Takes the undecided version off again. Called by its owner, before its status is decided.
+    /// Takes the version off again. Called by its owner, who gave up; nobody else changes the
+    /// head until then, since the status never says committed.
     pub(crate) fn release(&self, version: NonNull<Version<V>>, guard: &Guard<'_>) {
         // SAFETY: the owner's version is linked, hence alive.
         let below = unsafe { version.as_ref() }.prev();
-        // Release: whoever finds the older version on top sees it as it was.
+        // AcqRel: whoever finds the older version on top sees it as it was.
         let mine = self.head.swap(below, Ordering::AcqRel);
         assert!(mine == version.as_ptr(), "an undecided head belongs to its transaction");
         Self::retire(version, guard);

@@ -226,6 +226,19 @@ impl Tables {
         table.downcast_ref()
     }
 
+    /// How many tables there are, those of dropped buckets included.
+    pub(crate) fn len(&self) -> usize {
+        *self.next.lock() as usize
+    }
+
+    /// The table at a place in the order of creation.
+    pub(crate) fn at(&self, place: usize) -> Option<&dyn AnyTable> {
+        if place >= self.len() {
+            return None;
+        }
+        self.slot(place).and_then(OnceLock::get).map(Box::as_ref)
+    }
+
     /// All tables, those of dropped buckets included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn AnyTable> {
         let count = *self.next.lock();

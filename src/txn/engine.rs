@@ -13,6 +13,9 @@ use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
 use crate::txn::options::Isolation;
 
+/// Records that a vacuum looks at under one pin, about.
+const VACUUM_STEP: usize = 4096;
+
 /// What an engine is made with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
@@ -75,22 +78,25 @@ impl Engine {
         let mut total = Swept::default();
         if let Some(mut next) = self.vacuum.try_lock() {
             let tables = self.catalog.tables();
-            let count = tables.iter().count();
             // One table more than there are: the first may be entered in its middle.
-            for _ in 0..=count {
-                if total.visited >= budget || count == 0 {
-                    break;
-                }
+            let mut ends = tables.len() + 1;
+            while ends > 0 && total.visited < budget {
+                let Some(table) = tables.at(*next) else {
+                    *next = 0;
+                    ends -= 1;
+                    continue;
+                };
+                // A pin a step: readers' garbage is not held up for the length of a table.
                 let guard = self.collector.pin();
                 self.log.trim(&guard);
-                let horizon = self.horizon();
-                let Some(table) = tables.iter().nth(*next % count) else { break };
-                let swept = table.sweep(horizon, budget - total.visited, &guard);
+                let step = VACUUM_STEP.min(budget - total.visited);
+                let swept = table.sweep(self.horizon(), step, &guard);
                 total.visited += swept.visited;
                 total.versions += swept.versions;
                 total.records += swept.records;
                 if swept.wrapped {
-                    *next = (*next + 1) % count;
+                    *next += 1;
+                    ends -= 1;
                 }
             }
         }
