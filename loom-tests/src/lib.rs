@@ -22,3 +22,14 @@ mod play;
 pub mod record_models;
 pub mod skiplist_models;
 pub mod ssi_models;
+
+/// Tests that run models of a suite, each with so many roles on the main thread in turn.
+#[macro_export]
+macro_rules! models {
+    ($suite:ident: $($name:ident: $roles:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            (0..$roles).for_each($crate::$suite::$name);
+        })*
+    };
+}

@@ -1,17 +1,7 @@
 //! Runs the models of records and versions, each role on the main thread in turn.
 
-use loom_tests::record_models as models;
-
-macro_rules! models {
-    ($($name:ident: $roles:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            (0..$roles).for_each(models::$name);
-        })*
-    };
-}
-
-models! {
+loom_tests::models! {
+    record_models:
     write_and_read: 2;
     write_and_pass_by: 2;
     write_and_write: 2;

@@ -1,17 +1,7 @@
 //! Runs the models of the index, each role on the main thread in turn.
 
-use loom_tests::skiplist_models as models;
-
-macro_rules! models {
-    ($($name:ident: $roles:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            (0..$roles).for_each(models::$name);
-        })*
-    };
-}
-
-models! {
+loom_tests::models! {
+    skiplist_models:
     append_and_find: 3;
     split_and_find: 2;
     split_and_insert: 2;

@@ -23,6 +23,7 @@ const GRACE: u64 = 2;
 /// An object to free, and how.
 pub(super) struct Deferred {
     pub(super) object: *mut u8,
+    /// Called once with the object, when nobody can hold it; `Guard::defer` names the conditions.
     pub(super) free: unsafe fn(*mut u8),
 }
 
