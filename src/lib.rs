@@ -57,6 +57,10 @@ mod error;
 mod id;
 #[expect(unsafe_code, reason = "versions are reached by raw pointer and outlive a pin by rule")]
 mod mvcc;
+mod checkpoint;
+mod codec;
+mod storage;
+mod wal;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
 mod ssi;

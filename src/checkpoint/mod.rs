@@ -1,0 +1,1 @@
+//! Checkpoints: the data as sorted, immutable tables, and the manifest that names them.

@@ -1,0 +1,117 @@
+//! Everything below the engine that touches files goes through here.
+//!
+//! ```text
+//!   wal, checkpoint, db
+//!          │  dyn Storage, dyn File, dyn Map
+//!          ▼
+//!   disk (real files)      fault (a disk in memory that loses, tears and refuses; for tests)
+//! ```
+//!
+//! What a caller may rely on after a crash, and nothing else:
+//!
+//! 1. Bytes of a file that `sync_data` or `sync_all` made durable stay as they are until they are
+//!    written again. Other bytes written since may be there or not, sector by sector, and a sector
+//!    being written may be cut at any byte.
+//! 2. A name (created, renamed, removed) is durable once `sync_dir` of its directory returned.
+//!    Before that it may have happened or not, each by itself.
+//! 3. A file's length and blocks are durable after `sync_all`; `sync_data` keeps them where it is
+//!    needed to read the bytes back.
+//! 4. A failed sync says nothing about later ones: what it should have written may be gone, and
+//!    the next sync may succeed all the same. Whoever sees one fail stops writing.
+//! 5. A store into a map and a write at the same place are one and the same file content.
+//!
+//! Paths are the caller's; a storage does not know what the files mean.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+
+/// A place that holds files. Shared by every part of one database.
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`], [`io::ErrorKind::AlreadyExists`] for [`Access::Create`], and
+    /// whatever the system says.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>>;
+
+    /// Gives a file another name, replacing a file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// The names of the files in a directory, sorted. Directories in it are left out.
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes a directory, and those above it, unless it exists.
+    fn create_dir(&self, directory: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+
+    /// Locks a file, which is made if it does not exist, against every other process and every
+    /// other handle in this one, until the lock is dropped. `None` if someone holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new file, to read and write; fails if the name is taken.
+    Create,
+}
+
+/// An open file. Reads and writes name their place; there is no cursor.
+pub trait File: Debug + Send + Sync {
+    /// The length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "asking may fail")]
+    fn len(&self) -> io::Result<u64>;
+
+    /// Reads at `offset`; fewer bytes than asked for at the end of the file, or for any reason.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at `offset`, growing the file as needed; answers how many bytes, which may be fewer
+    /// than given.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Gives the file real blocks up to `length` and that length at least; new bytes read as zero.
+    /// A failure may leave a part of it done.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+
+    /// Makes written bytes durable, and what is needed to read them back.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes bytes and metadata durable.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Asks for bytes to be written back soon, so that a later sync has less to do. Makes nothing
+    /// durable. May do nothing.
+    fn write_back(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Maps the first `length` bytes, all of which have blocks and have been written, ready for
+    /// stores without page faults as far as the system allows.
+    fn map(&self, length: usize) -> io::Result<Box<dyn Map>>;
+}
+
+/// A file's bytes as memory.
+pub trait Map: Debug + Send + Sync {
+    /// Copies `bytes` to `offset`. Cannot fail: the blocks are there.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes do not lie inside the map.
+    fn store(&mut self, offset: usize, bytes: &[u8]);
+}
+
+/// A held lock. Dropping it unlocks.
+pub trait Lock: Debug + Send + Sync {}
+
+mod sabotage;
+
+pub use sabotage::{Sabotage, Sabotages};
