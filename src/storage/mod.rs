@@ -137,12 +137,12 @@ pub trait File: Debug + Send + Sync {
     /// Makes bytes and metadata durable.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Asks for bytes to be written back soon, so that a later sync has less to do. Makes nothing
-    /// durable. May do nothing.
+    /// Asks for bytes to be written back soon, so that a later sync has less to do, and says that
+    /// they will not be read soon. Makes nothing durable. May do nothing.
     fn write_back(&self, offset: u64, length: u64) -> io::Result<()>;
 
-    /// Maps the first `length` bytes, all of which have blocks and have been written, ready for
-    /// stores without page faults as far as the system allows. The file must be open for writing.
+    /// Maps the first `length` bytes, all of which have blocks and have been written, so that a
+    /// store waits for nothing. Mapping makes nothing dirty. The file must be open for writing.
     fn map(&self, length: usize) -> io::Result<Box<dyn Map>>;
 }
 
@@ -159,12 +159,17 @@ pub trait Map: Debug + Send + Sync {
 /// A held lock. Dropping it unlocks.
 pub trait Lock: Debug + Send + Sync {}
 
+mod disk;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
+#[expect(unsafe_code, reason = "stores into mapped files, whose bytes others may change")]
+mod mmap;
+mod platform;
 mod sabotage;
 #[cfg(test)]
 mod tests;
 
+pub use disk::Disk;
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{Call, Fault, FaultDisk, Moment, Op};
 pub use sabotage::{Sabotage, Sabotages};
