@@ -305,3 +305,32 @@ fn threads_find_what_they_synced() {
         }
     });
 }
+
+/// A typical state for the rates below: four files of 64 KiB and fifty dirty sectors.
+fn busy() -> FaultDisk {
+    let disk = quiet();
+    for name in ["1", "2", "3", "4"] {
+        create_synced(&disk, name, &[1; 65_536]);
+    }
+    let tail = disk.open(Path::new("4"), Access::Write).unwrap();
+    tail.write_all_at(&[2; 40 * 512], 8192).unwrap();
+    for at in 0..10 {
+        tail.write_all_at(&[3; 512], 32_768 + at * 2048).unwrap();
+    }
+    disk
+}
+
+/// Keeps 3 of `fault`. Run it alone and optimized; the rate is per core.
+#[test]
+#[ignore = "a measurement: says how many crash states a second there are"]
+fn rate_of_crash_states() {
+    let disk = busy();
+    let (mut states, start) = (0_u64, std::time::Instant::now());
+    while start.elapsed().as_millis() < 1000 {
+        let left = disk.crash(states);
+        std::hint::black_box(&left);
+        states += 1;
+    }
+    println!("{states} crash states a second: 4 files of 64 KiB, 50 dirty sectors");
+    assert!(states > 15_000, "too slow for the crash simulator");
+}
