@@ -3,6 +3,8 @@
 //! 1. An interrupted read or write is tried again. A sync never is: its second answer is worth
 //!    nothing.
 //! 2. A read that fails is a failure to read, never the end of a file.
+//! 3. A failed sync of the names poisons the log: another name that waited for the same sync may be
+//!    lost with it, and the next sync would not say so.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::storage::{Access, File, Sabotage, Sabotages, Storage};
 use crate::sync::Arc;
 use crate::wal::error::WalError;
+use crate::wal::poison::Poison;
 
 /// Where the files of the log are.
 #[derive(Debug)]
@@ -17,15 +20,21 @@ pub(super) struct Disk {
     storage: Arc<dyn Storage>,
     directory: PathBuf,
     sabotages: Sabotages,
+    poison: Poison,
 }
 
 impl Disk {
     pub(super) fn new(storage: Arc<dyn Storage>, directory: &Path, sabotages: Sabotages) -> Self {
-        Self { storage, directory: directory.to_owned(), sabotages }
+        Self { storage, directory: directory.to_owned(), sabotages, poison: Poison::new() }
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Whether anything failed after which nothing may be written.
+    pub(super) fn poison(&self) -> &Poison {
+        &self.poison
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -74,7 +83,8 @@ impl Disk {
             return Ok(());
         }
         let synced = self.storage.sync_dir(&self.directory);
-        synced.map_err(|source| WalError::io("sync", &self.directory, source))
+        let synced = synced.map_err(|source| WalError::io("sync", &self.directory, source));
+        synced.map_err(|failure| self.poison.set_by(failure))
     }
 
     /// Makes written bytes durable.
@@ -121,16 +131,5 @@ pub(super) fn write_all(
     bytes: &[u8],
     offset: u64,
 ) -> Result<(), WalError> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match file.write_at(rest, offset + done as u64) {
-            Ok(0) => {
-                return Err(WalError::io("write", path, io::ErrorKind::WriteZero.into()));
-            }
-            Ok(count) => done += count,
-            Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(WalError::io("write", path, source)),
-        }
-    }
-    Ok(())
+    file.write_all_at(bytes, offset).map_err(|source| WalError::io("write", path, source))
 }

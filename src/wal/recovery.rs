@@ -27,7 +27,6 @@ use crate::wal::disk::{Disk, read_full};
 use crate::wal::error::WalError;
 use crate::wal::group::Group;
 use crate::wal::options::WalOptions;
-use crate::wal::poison::Poison;
 use crate::wal::record::{LINK_FRAME, Note, Record};
 use crate::wal::scan::{Live, Recovered, Scanned, Scope, scan};
 use crate::wal::segment::{Header, Maker, RECORDS, Segment};
@@ -130,7 +129,6 @@ impl Wal {
             options,
             tail: CachePadded::new(Mutex::new(tail)),
             group: CachePadded::new(group),
-            poison: Poison::new(),
             stock,
             counts: Counts::new(),
             idle: Mutex::new(None),

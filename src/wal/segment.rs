@@ -13,7 +13,7 @@
 //! 2. Each life of a file has its own number and its own salt.
 //! 3. The header has a page of its own, which no record touches.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::crc::crc32;
 use crate::id::{DatabaseId, Lsn, SegmentId};
@@ -24,9 +24,6 @@ use crate::wal::record::{header_seed, u32_at, u64_at};
 
 /// Where the records begin.
 pub(crate) const RECORDS: u32 = 4096;
-/// New segments are written in pieces of this size: larger ones make the system keep them in
-/// large pages, and then each small sync writes one of those.
-const FILL: usize = 4096;
 const HEADER: usize = 64;
 const MAGIC: [u8; 8] = *b"\x89PALW\r\n\x1a";
 const ENDIAN_TAG: u32 = 0x0102_0304;
@@ -168,7 +165,7 @@ impl Segment {
         self.header.size
     }
 
-    pub(super) fn path(&self) -> &std::path::Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -211,8 +208,8 @@ impl Maker<'_> {
     pub(super) fn create(&self, header: Header, first: &[u8]) -> Result<Ready, WalError> {
         let temporary = self.disk.path(&temporary_name(header.segment));
         let file = self.disk.create(&temporary).map_err(|error| self.explain(error))?;
-        let filled = fill(&*file, &temporary, header.size);
-        self.finish(filled, header, temporary, file, first)
+        let allocated = allocate(&*file, &temporary, header.size);
+        self.finish(allocated, header, temporary, file, first)
     }
 
     /// Gives a file that is not needed any more another life. On failure nothing is left of it.
@@ -231,10 +228,8 @@ impl Maker<'_> {
             return Err(error);
         }
         // A copy of the directory may have left holes where there were zeros.
-        let allocated = self.disk.sync_names().and_then(|()| {
-            let length = u64::from(header.size);
-            file.allocate(length).map_err(|source| WalError::io("allocate", &temporary, source))
-        });
+        let allocated =
+            self.disk.sync_names().and_then(|()| allocate(&*file, &temporary, header.size));
         self.finish(allocated, header, temporary, file, first)
     }
 
@@ -271,7 +266,7 @@ impl Maker<'_> {
     pub(super) fn map(
         &self,
         file: &dyn File,
-        path: &std::path::Path,
+        path: &Path,
         size: u32,
     ) -> Result<Option<Box<dyn Map>>, WalError> {
         if !self.is_mapped {
@@ -287,16 +282,6 @@ impl Maker<'_> {
 }
 
 /// Real blocks, written once.
-fn fill(file: &dyn File, path: &std::path::Path, size: u32) -> Result<(), WalError> {
-    let size = u64::from(size);
-    file.allocate(size).map_err(|source| WalError::io("allocate", path, source))?;
-    let zeros = [0; FILL];
-    let mut offset = 0;
-    while offset < size {
-        let piece = (size - offset).min(FILL as u64);
-        let piece = usize::try_from(piece).expect("a piece is small");
-        write_all(file, path, zeros.get(..piece).expect("a piece is no larger"), offset)?;
-        offset += piece as u64;
-    }
-    Ok(())
+fn allocate(file: &dyn File, path: &Path, size: u32) -> Result<(), WalError> {
+    file.allocate(u64::from(size)).map_err(|source| WalError::io("allocate", path, source))
 }

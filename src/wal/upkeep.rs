@@ -83,7 +83,7 @@ impl Wal {
     /// [`WalError::Poisoned`].
     pub(crate) fn mark(&self) -> Result<bool, WalError> {
         let mut tail = self.tail.lock();
-        self.poison.check()?;
+        self.disk.poison().check()?;
         if tail.is_marked || tail.room() < HEADER {
             return Ok(false);
         }
@@ -98,7 +98,7 @@ impl Wal {
     ///
     /// [`WalError::Poisoned`].
     pub(crate) fn close(&self) -> Result<Lsn, WalError> {
-        self.poison.check()?;
+        self.disk.poison().check()?;
         self.sync_to(self.position())?;
         self.mark()?;
         let end = self.position();
@@ -112,7 +112,7 @@ impl Wal {
     ///
     /// [`WalError::NoSpace`] and [`WalError::Io`]: nothing is damaged; try again later.
     pub(crate) fn prepare_spare(&self) -> Result<bool, WalError> {
-        self.poison.check()?;
+        self.disk.poison().check()?;
         self.stock.prepare(&self.disk)
     }
 
@@ -122,7 +122,7 @@ impl Wal {
     ///
     /// [`WalError::Io`] if a file cannot be removed: it stays until the next opening.
     pub(crate) fn release(&self, needed: Lsn) -> Result<(), WalError> {
-        self.poison.check()?;
+        self.disk.poison().check()?;
         let durable = self.durable();
         let is_early = self.disk.breaks(Sabotage::RecycleEarly);
         let needed = if is_early { durable } else { needed.min(durable) };

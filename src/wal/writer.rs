@@ -27,7 +27,6 @@ use crate::wal::disk::Disk;
 use crate::wal::error::{Cause, WalError};
 use crate::wal::group::Group;
 use crate::wal::options::WalOptions;
-use crate::wal::poison::Poison;
 use crate::wal::record::{HEADER, Kind, LINK_FRAME, Note, Payload};
 use crate::wal::segment::RECORDS;
 use crate::wal::stock::Stock;
@@ -41,7 +40,6 @@ pub(crate) struct Wal {
     pub(super) options: WalOptions,
     pub(super) tail: CachePadded<Mutex<Tail>>,
     pub(super) group: CachePadded<Group>,
-    pub(super) poison: Poison,
     pub(super) stock: Stock,
     pub(super) counts: Counts,
     /// What the last call of `tick` saw.
@@ -123,7 +121,7 @@ impl Wal {
             self.sync_to(self.position())?;
         }
         let mut tail = self.tail.lock();
-        self.poison.check()?;
+        self.disk.poison().check()?;
         if let Some(payload) = &payload {
             self.make_room(&mut tail, payload.frame_bytes())?;
         }
@@ -151,17 +149,17 @@ impl Wal {
         if self.disk.breaks(Sabotage::AcknowledgeBeforeSync) {
             return Ok(());
         }
-        self.group.sync_to(position, &self.poison, || self.sync_appended())
+        self.group.sync_to(position, self.disk.poison(), || self.sync_appended())
     }
 
     /// Why the log takes no more records, if it does not.
     pub(crate) fn poison_cause(&self) -> Option<Cause> {
-        self.poison.cause()
+        self.disk.poison().cause()
     }
 
     /// Makes the log refuse from now on, because something failed that it cannot know of.
     pub(crate) fn poison(&self, cause: Cause) -> WalError {
-        self.poison.set(cause)
+        self.disk.poison().set(cause)
     }
 
     /// Bytes appended and not synced.
@@ -214,7 +212,7 @@ impl Wal {
     }
 
     fn put(&self, tail: &mut Tail, frame: &[u8]) -> Result<(), WalError> {
-        tail.put(frame).map_err(|failure| self.poison.set_by(failure))?;
+        tail.put(frame).map_err(|failure| self.disk.poison().set_by(failure))?;
         set(&self.counts.bytes, tail.bytes);
         Ok(())
     }
@@ -227,7 +225,7 @@ impl Wal {
             let segments = tail.unsynced(self.group.durable());
             (tail.end(), segments, tail.commits, tail.bytes)
         };
-        self.poison.check()?;
+        self.disk.poison().check()?;
         let since = Instant::now();
         for segment in &segments {
             self.disk.sync_data(segment.file(), segment.path())?;
