@@ -32,6 +32,8 @@ mod segment;
 mod stock;
 mod tail;
 mod upkeep;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::{Cause, Flaw, WalError};
