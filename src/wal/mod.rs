@@ -31,9 +31,9 @@ mod scan;
 mod segment;
 mod stock;
 mod tail;
-mod upkeep;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 pub use error::{Cause, Flaw, WalError};

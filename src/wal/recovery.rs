@@ -29,7 +29,7 @@ use crate::wal::group::Group;
 use crate::wal::options::WalOptions;
 use crate::wal::record::{LINK_FRAME, Note, Record};
 use crate::wal::scan::{Live, Recovered, Scanned, Scope, scan};
-use crate::wal::segment::{Header, Maker, RECORDS, Segment};
+use crate::wal::segment::{Header, Maker, RECORDS};
 use crate::wal::stock::Stock;
 use crate::wal::tail::{Part, Tail};
 use crate::wal::writer::{Counts, Wal};

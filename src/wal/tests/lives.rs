@@ -227,10 +227,7 @@ impl Run {
 
 /// Whether an error may come from a call that failed, and is not about what was read.
 fn is_of_the_system(error: &WalError) -> bool {
-    matches!(
-        error,
-        WalError::Io { .. } | WalError::NoSpace { .. } | WalError::Poisoned { .. }
-    )
+    matches!(error, WalError::Io { .. } | WalError::NoSpace { .. } | WalError::Poisoned { .. })
 }
 
 /// Appends a random commit.
@@ -393,7 +390,7 @@ pub(super) fn runs(
 /// How many histories: more where it is asked for by the environment.
 fn seeds() -> u64 {
     let asked = std::env::var("PALISADE_WAL_SEEDS").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(150)
+    asked.unwrap_or(30)
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::{FaultDisk, Sabotages};
 use crate::sync::Arc;
 use crate::wal::{
-    Draft, FlushPolicy, Kind, Payload, Record, Recovered, Scope, Wal, WalError, WalOptions,
+    Draft, Flaw, FlushPolicy, Kind, Payload, Record, Recovered, Scope, Wal, WalError, WalOptions,
     read_log,
 };
 
@@ -69,9 +69,8 @@ fn open_with(
     options: WalOptions,
 ) -> Result<(Wal, Recovered, Vec<Commit>), WalError> {
     let mut commits = Vec::new();
-    let (wal, recovered) = Wal::open(Arc::new(disk.clone()), top(), scope, options, &mut keep(
-        &mut commits,
-    ))?;
+    let (wal, recovered) =
+        Wal::open(Arc::new(disk.clone()), top(), scope, options, &mut keep(&mut commits))?;
     Ok((wal, recovered, commits))
 }
 
