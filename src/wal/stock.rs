@@ -21,7 +21,7 @@ use crate::wal::disk::Disk;
 use crate::wal::error::WalError;
 use crate::wal::segment::{Header, Maker, Ready, Segment};
 
-/// Where new segments come from. Locks are taken in the order `numbers`, `shelf`.
+/// Where new segments come from. Locks are taken in the order `numbers`, `rack`.
 #[derive(Debug)]
 pub(super) struct Stock {
     database: DatabaseId,
@@ -30,7 +30,7 @@ pub(super) struct Stock {
     is_mapped: bool,
     /// Held while a segment is made.
     numbers: Mutex<Numbers>,
-    shelf: Mutex<Shelf>,
+    rack: Mutex<Rack>,
 }
 
 /// The numbers and salts to come.
@@ -42,7 +42,7 @@ struct Numbers {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct Rack {
     ready: VecDeque<Ready>,
     free: Vec<Arc<Segment>>,
 }
@@ -60,13 +60,13 @@ impl Stock {
             spares_max,
             is_mapped,
             numbers: Mutex::new(Numbers { highest, salt: seed }),
-            shelf: Mutex::new(Shelf::default()),
+            rack: Mutex::new(Rack::default()),
         }
     }
 
     /// Ready segments.
     pub(super) fn spares(&self) -> usize {
-        self.shelf.lock().ready.len()
+        self.rack.lock().ready.len()
     }
 
     /// A segment of at least `bytes`, ready or made now.
@@ -74,12 +74,12 @@ impl Stock {
         if bytes > self.segment_bytes {
             return self.take_large(disk, bytes);
         }
-        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+        if let Some(ready) = self.rack.lock().ready.pop_front() {
             return Ok(ready);
         }
         let mut numbers = self.numbers.lock();
         // Invariant 2: another thread may have made one while this one waited.
-        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+        if let Some(ready) = self.rack.lock().ready.pop_front() {
             return Ok(ready);
         }
         self.make(disk, &mut numbers, &[])
@@ -91,9 +91,9 @@ impl Stock {
         let header = self.header(&mut numbers, bytes, None)?;
         let large = self.maker(disk).create(header, &[])?;
         // Invariant 1: the ones that are ready have lower numbers.
-        let mut shelf = self.shelf.lock();
-        while let Some(overtaken) = shelf.ready.pop_front() {
-            shelf.free.push(Arc::new(overtaken.segment));
+        let mut rack = self.rack.lock();
+        while let Some(overtaken) = rack.ready.pop_front() {
+            rack.free.push(Arc::new(overtaken.segment));
         }
         Ok(large)
     }
@@ -105,7 +105,7 @@ impl Stock {
             return Ok(false);
         }
         let ready = self.make(disk, &mut numbers, &[])?;
-        self.shelf.lock().ready.push_back(ready);
+        self.rack.lock().ready.push_back(ready);
         Ok(true)
     }
 
@@ -156,30 +156,30 @@ impl Stock {
 
     /// A free segment of the usual size that nobody reads (4).
     fn pop_free(&self) -> Option<Segment> {
-        let mut shelf = self.shelf.lock();
+        let mut rack = self.rack.lock();
         let usable = |segment: &Arc<Segment>| {
             segment.size() == self.segment_bytes && Arc::strong_count(segment) == 1
         };
-        let at = shelf.free.iter().position(usable)?;
-        Arc::into_inner(shelf.free.swap_remove(at))
+        let at = rack.free.iter().position(usable)?;
+        Arc::into_inner(rack.free.swap_remove(at))
     }
 
     /// Takes over segments that hold nothing of the log any more.
     pub(super) fn put_back(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
-        self.shelf.lock().free.extend(segments);
+        self.rack.lock().free.extend(segments);
     }
 
     /// Removes free segments that are too many or of an unusual size. The first failure is told;
     /// it leaves a file that the next opening finds.
     pub(super) fn trim(&self, disk: &Disk) -> Result<(), WalError> {
         let surplus = {
-            let mut shelf = self.shelf.lock();
-            let wanted = self.spares_max.saturating_sub(shelf.ready.len());
+            let mut rack = self.rack.lock();
+            let wanted = self.spares_max.saturating_sub(rack.ready.len());
             let is_usual = |segment: &Arc<Segment>| segment.size() == self.segment_bytes;
             let (mut usual, mut surplus): (Vec<_>, Vec<_>) =
-                shelf.free.drain(..).partition(is_usual);
+                rack.free.drain(..).partition(is_usual);
             surplus.extend(usual.split_off(wanted.min(usual.len())));
-            shelf.free = usual;
+            rack.free = usual;
             surplus
         };
         let removed = surplus.iter().map(|segment| disk.remove(segment.path()));
