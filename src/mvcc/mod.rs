@@ -23,6 +23,7 @@ use std::borrow::Borrow;
 pub(crate) mod footprint;
 pub(crate) mod interval;
 pub(crate) mod key_ref;
+pub(crate) mod ops;
 pub(crate) mod range;
 pub(crate) mod record;
 pub(crate) mod table;

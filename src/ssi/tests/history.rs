@@ -18,7 +18,7 @@ use super::{Keys, Rules};
 use crate::epoch::Collector;
 use crate::id::Timestamp;
 use crate::ssi::footprint::{Edge, Witness};
-use crate::ssi::{CommitLog, Entry, Footprint, Kind, Patience, Refusal, Registration};
+use crate::ssi::{CommitLog, Entry, Footprint, Kind, Patience, Refusal, Registration, Seen};
 use proptest::prelude::*;
 use std::ops::AddAssign;
 
@@ -207,7 +207,8 @@ impl<C: Choices> Player<'_, C> {
         let is_read_only = dice < self.shape.read_only;
         let serializable = dice >= self.shape.read_only + self.shape.snapshot_isolation;
         let (hold, snapshot) = if is_read_only {
-            let (entry, snapshot) = self.log.begin_seen(None, &guard);
+            let (entry, seen) = self.log.begin_seen(None, &guard);
+            let Seen::At(snapshot) = seen else { unreachable!("nothing is to be confirmed") };
             (Hold::ReadOnly(entry), snapshot)
         } else {
             let registration = if self.choices.choose(16)? == 0 {
