@@ -243,7 +243,8 @@ mod tests {
     fn owned() -> impl Strategy<Value = Owned> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..6);
         prop_oneof![
-            (any::<u32>(), bytes(), bytes()).prop_map(|(id, key, value)| Owned::Put(id, key, value)),
+            (any::<u32>(), bytes(), bytes())
+                .prop_map(|(id, key, value)| Owned::Put(id, key, value)),
             (any::<u32>(), bytes()).prop_map(|(id, key)| Owned::Remove(id, key)),
             (any::<u32>(), ".{0,3}", ".{0,3}", ".{0,3}", any::<bool>())
                 .prop_map(|(id, name, key, value, flag)| Owned::Create(id, name, key, value, flag)),
