@@ -49,6 +49,8 @@
 #![deny(unsafe_code)]
 
 mod bucket;
+mod checkpoint;
+mod codec;
 mod db;
 pub mod design;
 #[expect(unsafe_code, reason = "reclaims memory that other threads may still read")]
@@ -57,20 +59,21 @@ mod error;
 mod id;
 #[expect(unsafe_code, reason = "versions are reached by raw pointer and outlive a pin by rule")]
 mod mvcc;
-mod checkpoint;
-mod codec;
-mod storage;
-mod wal;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
 mod ssi;
+mod storage;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
 mod txn;
+mod wal;
 
 pub use bucket::Iter;
+#[cfg(feature = "serde")]
+pub use codec::Serde;
+pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
 pub use db::{Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use id::Timestamp;
