@@ -71,6 +71,9 @@ mod txn;
 mod wal;
 
 pub use bucket::Iter;
+#[cfg(feature = "serde")]
+pub use codec::Serde;
+pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
 pub use db::{Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use id::Timestamp;
