@@ -16,7 +16,8 @@
 //! The parts: [`version`] and [`record`] hold the bytes and the orderings; [`view`] turns a
 //! registered snapshot into references that outlive a pin; [`write_set`] (over keys in place,
 //! [`key_ref`]), [`workspace`] and [`range`] are one transaction's side; [`interval`] and
-//! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side.
+//! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side, and
+//! [`stored`], with [`ops`], what of it goes to files.
 
 use std::borrow::Borrow;
 
@@ -26,6 +27,7 @@ pub(crate) mod key_ref;
 pub(crate) mod ops;
 pub(crate) mod range;
 pub(crate) mod record;
+pub(crate) mod stored;
 pub(crate) mod table;
 pub(crate) mod version;
 pub(crate) mod view;

@@ -16,6 +16,7 @@
 //!
 //! Written by workspaces and the catalog; read by the recovery, by checkpoints and by `verify`.
 
+use crate::codec::{EncodeError, Encoder};
 use crate::id::StoredId;
 
 const PUT: u8 = 1;
@@ -89,31 +90,37 @@ impl Ops {
         }
     }
 
-    /// Adds a put; the closures append the key and the value. If one panics, what it left behind
-    /// must not be used.
+    /// Adds a put; the closures write the key and the value. If one fails or panics, what was
+    /// collected must not be used.
     pub(crate) fn put(
         &mut self,
         bucket: StoredId,
-        key: impl FnOnce(&mut Vec<u8>),
-        value: impl FnOnce(&mut Vec<u8>),
-    ) {
+        key: impl FnOnce(Encoder<'_>) -> Result<(), EncodeError>,
+        value: impl FnOnce(Encoder<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
         self.begin(PUT, bucket);
         let (key_gap, value_gap) = (self.gap(), self.gap());
         let start = self.bytes.len();
-        key(&mut self.bytes);
+        key(Encoder::new(&mut self.bytes))?;
         self.fill(key_gap, start);
         let start = self.bytes.len();
-        value(&mut self.bytes);
+        value(Encoder::new(&mut self.bytes))?;
         self.fill(value_gap, start);
+        Ok(())
     }
 
-    /// Adds a removal; the closure appends the key.
-    pub(crate) fn remove(&mut self, bucket: StoredId, key: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds a removal; the closure writes the key.
+    pub(crate) fn remove(
+        &mut self,
+        bucket: StoredId,
+        key: impl FnOnce(Encoder<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
         self.begin(REMOVE, bucket);
         let gap = self.gap();
         let start = self.bytes.len();
-        key(&mut self.bytes);
+        key(Encoder::new(&mut self.bytes))?;
         self.fill(gap, start);
+        Ok(())
     }
 
     fn text(&mut self, text: &str) {
@@ -257,9 +264,9 @@ mod tests {
         let id = StoredId::from_raw;
         match op {
             Owned::Put(bucket, key, value) => {
-                ops.put(id(*bucket), |out| out.extend(key), |out| out.extend(value));
+                ops.put(id(*bucket), |to| to.last(key), |to| to.last(value)).unwrap();
             }
-            Owned::Remove(bucket, key) => ops.remove(id(*bucket), |out| out.extend(key)),
+            Owned::Remove(bucket, key) => ops.remove(id(*bucket), |to| to.last(key)).unwrap(),
             Owned::Create(bucket, name, key, value, ordered) => {
                 ops.create(id(*bucket), name, Types { key, value, ordered: *ordered });
             }

@@ -7,12 +7,16 @@
 //! Called by transactions (through workspaces), snapshots, and the vacuum.
 
 use std::any::{Any, type_name};
+use std::cmp::Ordering as Order;
 use std::ptr::NonNull;
 
+use crate::codec::DecodeError;
 use crate::epoch::Guard;
-use crate::id::{BucketId, Timestamp};
+use crate::id::{BucketId, StoredId, Timestamp};
 use crate::mvcc::record::{Record, Stale};
+use crate::mvcc::stored::{DumpError, EncodedRange, Stored};
 use crate::mvcc::version::Version;
+use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::{Entry, SkipList};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
@@ -21,6 +25,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 pub(crate) struct Table<K: Key, V: Value> {
     id: BucketId,
     index: SkipList<Record<K, V>>,
+    stored: Option<Stored<K, V>>,
     dropped: AtomicBool,
     /// From this horizon on the table may be emptied; zero while it is in use.
     empty_from: AtomicU64,
@@ -42,10 +47,11 @@ pub(crate) struct Swept {
 }
 
 impl<K: Key, V: Value> Table<K, V> {
-    pub(crate) fn new(id: BucketId) -> Self {
+    pub(crate) fn new(id: BucketId, stored: Option<Stored<K, V>>) -> Self {
         Self {
             id,
             index: SkipList::new(),
+            stored,
             dropped: AtomicBool::new(false),
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
@@ -54,6 +60,15 @@ impl<K: Key, V: Value> Table<K, V> {
 
     pub(crate) fn index(&self) -> &SkipList<Record<K, V>> {
         &self.index
+    }
+
+    /// Where the bucket is in the files, if it is durable.
+    pub(crate) fn stored(&self) -> Option<&Stored<K, V>> {
+        self.stored.as_ref()
+    }
+
+    fn expect_stored(&self) -> &Stored<K, V> {
+        self.stored.as_ref().expect("only the tables of durable buckets are asked for bytes")
     }
 
     /// Reads the newest value at `snapshot` without a registration.
@@ -93,6 +108,31 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Checks the structure of the index; panics with what is wrong.
     #[cfg(feature = "testing")]
     fn check(&self, guard: &Guard<'_>);
+
+    /// Where the bucket is in the files, if it is durable.
+    fn stored_id(&self) -> Option<StoredId>;
+
+    /// Puts an entry of the files into the table, which nobody else knows yet: `None` removes.
+    /// Older entries of a key come before newer ones.
+    fn load(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        at: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), DecodeError>;
+
+    /// Passes on the entries of a range at a snapshot as bytes, in order, until `each` answers
+    /// false.
+    fn dump(
+        &self,
+        view: ReadView<'_>,
+        range: EncodedRange<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DumpError>;
+
+    /// How two encoded keys compare.
+    fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Order, DecodeError>;
 
     /// A copy of the key of `record`.
     ///
@@ -163,6 +203,33 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.index.check(guard);
     }
 
+    fn stored_id(&self) -> Option<StoredId> {
+        self.stored.as_ref().map(|stored| stored.bucket)
+    }
+
+    fn load(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        at: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), DecodeError> {
+        self.expect_stored().load(self, key, value, at, guard)
+    }
+
+    fn dump(
+        &self,
+        view: ReadView<'_>,
+        range: EncodedRange<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DumpError> {
+        self.expect_stored().dump(self, view, range, each)
+    }
+
+    fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Order, DecodeError> {
+        self.expect_stored().compare(one, other)
+    }
+
     unsafe fn key_of(&self, record: NonNull<()>) -> Arc<dyn Any + Send + Sync> {
         // SAFETY: the caller passes a live record of this table, so its types are K and V.
         let record = unsafe { record.cast::<Record<K, V>>().as_ref() };
@@ -206,12 +273,12 @@ impl Tables {
     }
 
     /// Adds an empty table. `None` when [`Tables::MAX`] tables exist.
-    pub(crate) fn add<K: Key, V: Value>(&self) -> Option<BucketId> {
+    pub(crate) fn add<K: Key, V: Value>(&self, stored: Option<Stored<K, V>>) -> Option<BucketId> {
         let mut next = self.next.lock();
         let id = BucketId::from_raw(*next);
         let slot = self.slot(*next as usize)?;
         *next += 1;
-        assert!(slot.set(Box::new(Table::<K, V>::new(id))).is_ok(), "an id is used once");
+        assert!(slot.set(Box::new(Table::<K, V>::new(id, stored))).is_ok(), "an id is used once");
         Some(id)
     }
 

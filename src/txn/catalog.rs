@@ -57,7 +57,7 @@ impl Catalog {
         if let Some(&id) = names.by_name.get(name) {
             return self.check_types::<K, V>(id, name);
         }
-        let id = self.tables.add::<K, V>().ok_or(Error::TooManyBuckets { max: Tables::MAX })?;
+        let id = self.tables.add::<K, V>(None).ok_or(Error::TooManyBuckets { max: Tables::MAX })?;
         let name: Arc<str> = name.into();
         names.by_id.insert(id, Arc::clone(&name));
         names.by_name.insert(name, id);
