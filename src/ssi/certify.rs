@@ -106,8 +106,9 @@ impl<F: Footprint> fmt::Debug for Candidate<'_, F> {
 
 impl<'g, F: Footprint> Candidate<'g, F> {
     /// Gives the transaction up.
-    pub(crate) fn abort(&self) {
+    pub(crate) fn give_up(self) -> Pending<'g, F> {
         self.pending.abort();
+        self.pending
     }
 }
 

@@ -214,6 +214,11 @@ impl<F: Footprint> CommitLog<F> {
         self.confirmed.raise(timestamp);
     }
 
+    /// The newest commit that was confirmed.
+    pub(crate) fn confirmed(&self) -> Timestamp {
+        self.confirmed.newest()
+    }
+
     /// The newest commit that a read-only transaction may be shown.
     pub(crate) fn visible(&self, guard: &Guard<'_>) -> Timestamp {
         if self.rules.confirm { self.confirmed.newest() } else { self.now(guard) }
