@@ -51,6 +51,7 @@
 mod bucket;
 mod checkpoint;
 mod codec;
+mod crc;
 mod db;
 pub mod design;
 #[expect(unsafe_code, reason = "reclaims memory that other threads may still read")]
