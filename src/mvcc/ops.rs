@@ -51,23 +51,63 @@ pub(crate) struct Types<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Ops {
     bytes: Vec<u8>,
-    count: u32,
+    count: usize,
     /// A key or value did not fit its length field.
     oversized: bool,
 }
 
 impl Ops {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// Operations that are appended to `bytes`.
+    pub(crate) fn behind(bytes: Vec<u8>) -> Self {
+        Self { bytes, count: 0, oversized: false }
+    }
+
     /// The bytes and the number of operations; `None` if a key or value has 4 GiB or more.
-    pub(crate) fn finish(self) -> Option<(Vec<u8>, u32)> {
+    pub(crate) fn finish(self) -> Option<(Vec<u8>, usize)> {
         (!self.oversized).then_some((self.bytes, self.count))
     }
 
+    /// What was collected so far.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Adds an operation that was read.
+    pub(crate) fn copy(&mut self, op: &Op<'_>) {
+        match *op {
+            Op::Put { bucket, key, value } => {
+                self.begin(PUT, bucket);
+                self.length(key.len());
+                self.length(value.len());
+                self.bytes.extend_from_slice(key);
+                self.bytes.extend_from_slice(value);
+            }
+            Op::Remove { bucket, key } => {
+                self.begin(REMOVE, bucket);
+                self.length(key.len());
+                self.bytes.extend_from_slice(key);
+            }
+            Op::Create { bucket, name, types } => self.create(bucket, name, types),
+            Op::Drop { bucket } => self.drop_bucket(bucket),
+            Op::Rename { bucket, name } => self.rename(bucket, name),
+        }
+    }
+
+    fn length(&mut self, length: usize) {
+        let gap = self.gap();
+        self.fill_with(gap, length);
+    }
+
     fn begin(&mut self, tag: u8, bucket: StoredId) {
-        self.count = self.count.saturating_add(1);
+        self.count += 1;
         self.bytes.push(tag);
         self.bytes.extend_from_slice(&bucket.get().to_le_bytes());
     }
@@ -81,7 +121,11 @@ impl Ops {
 
     /// Fills a gap with the number of bytes since `start`.
     fn fill(&mut self, gap: usize, start: usize) {
-        let Ok(length) = u32::try_from(self.bytes.len() - start) else {
+        self.fill_with(gap, self.bytes.len() - start);
+    }
+
+    fn fill_with(&mut self, gap: usize, length: usize) {
+        let Ok(length) = u32::try_from(length) else {
             self.oversized = true;
             return;
         };
@@ -301,8 +345,11 @@ mod tests {
                 ends.push(ops.bytes.len());
             }
             let (bytes, count) = ops.finish().unwrap();
-            prop_assert_eq!(count as usize, list.len());
+            prop_assert_eq!(count, list.len());
             let read: Vec<_> = Reader::new(&bytes).map(Result::unwrap).collect();
+            let mut again = Ops::default();
+            read.iter().for_each(|op| again.copy(op));
+            prop_assert_eq!(again.bytes(), &bytes);
             prop_assert_eq!(read, list.iter().map(borrow).collect::<Vec<_>>());
             let cut = usize::from(cut) % (bytes.len() + 1);
             let outcome: Result<Vec<_>, _> = Reader::new(&bytes[..cut]).collect();

@@ -22,7 +22,6 @@ use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
-use crate::mvcc::ops::Ops;
 use crate::mvcc::record::TakeError;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
@@ -52,7 +51,7 @@ impl Transaction<'_> {
 
     /// Commits, and answers when, and where its record ends if it has one.
     fn commit_unacknowledged(self) -> Result<(Timestamp, Option<Lsn>)> {
-        let payload = self.encode()?;
+        let mut payload = self.encode()?;
         // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).
         let Self { participant, mut workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
@@ -82,7 +81,7 @@ impl Transaction<'_> {
         }
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());
-        let (linked, end) = link(&mut workspaces, pending, payload.as_ref(), &seat, &guard)?;
+        let (linked, end) = link(&mut workspaces, pending, payload.as_mut(), &seat, &guard)?;
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
@@ -101,9 +100,9 @@ impl Transaction<'_> {
     /// The record for the log, if there is a log and anything to write to it.
     fn encode(&self) -> Result<Option<Payload>> {
         let Some(journal) = self.seat.engine().journal() else { return Ok(None) };
-        let mut ops = Ops::default();
-        self.workspaces.iter().try_for_each(|workspace| workspace.encode(&mut ops))?;
-        journal.payload(ops)
+        journal.payload(|ops| {
+            self.workspaces.iter().try_for_each(|workspace| Ok(workspace.encode(ops)?))
+        })
     }
 }
 
@@ -148,7 +147,7 @@ impl Drop for Heads<'_, '_, '_> {
 fn link<'g>(
     workspaces: &mut Workspaces<'_>,
     pending: Pending<'g, Footprint>,
-    payload: Option<&Payload>,
+    payload: Option<&mut Payload>,
     seat: &Seat<'_>,
     guard: &'g Guard<'g>,
 ) -> Result<Logged<'g>> {

@@ -20,20 +20,21 @@ use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::ops::Ops;
 use crate::ssi::{Linked, Pending, Refused, Registration};
+use crate::sync::Arc;
 use crate::txn::engine::Engine;
 use crate::txn::options::Durability;
-use crate::wal::{Kind, Payload, Wal};
+use crate::wal::{Draft, Payload, Wal};
 
 /// The log of a durable database, and what it promises.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    wal: Wal,
+    wal: Arc<Wal>,
     database: DatabaseId,
     durability: Durability,
 }
 
 impl Journal {
-    pub(crate) fn new(wal: Wal, database: DatabaseId, durability: Durability) -> Self {
+    pub(crate) fn new(wal: Arc<Wal>, database: DatabaseId, durability: Durability) -> Self {
         Self { wal, database, durability }
     }
 
@@ -46,13 +47,20 @@ impl Journal {
         self.durability == Durability::Full
     }
 
-    /// The payload of a record; `None` where there is nothing to write.
-    pub(crate) fn payload(&self, ops: Ops) -> Result<Option<Payload>> {
+    /// The record of what `collect` adds; `None` if it adds nothing.
+    pub(crate) fn payload(
+        &self,
+        collect: impl FnOnce(&mut Ops) -> Result<()>,
+    ) -> Result<Option<Payload>> {
+        let mut draft = Draft::new(Vec::new());
+        let mut ops = Ops::behind(std::mem::take(draft.bytes()));
+        collect(&mut ops)?;
         if ops.is_empty() {
             return Ok(None);
         }
         let (bytes, count) = ops.finish().ok_or(Error::EntryTooLarge)?;
-        Ok(Some(Payload::new(self.database, Kind::Commit, bytes, count)))
+        *draft.bytes() = bytes;
+        Ok(Some(draft.finish(self.database, count)?))
     }
 }
 
@@ -108,7 +116,7 @@ impl Engine {
     pub(super) fn commit_and_log<'g>(
         &self,
         pending: Pending<'g, Footprint>,
-        payload: Option<&Payload>,
+        payload: Option<&mut Payload>,
         registration: &Registration<Footprint>,
         guard: &'g Guard<'g>,
     ) -> std::result::Result<Logged<'g>, Failed<'g>> {
@@ -121,7 +129,7 @@ impl Engine {
             .candidate(pending, registration, guard)
             .and_then(|candidate| log.examine_ahead(candidate, guard))
             .map_err(Failed::Refused)?;
-        let reservation = match journal.wal().reserve(payload) {
+        let reservation = match journal.wal().reserve(Some(payload)) {
             Ok(reservation) => reservation,
             Err(error) => {
                 return Err(Failed::Log { error: error.into(), pending: candidate.give_up() });

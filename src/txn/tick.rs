@@ -16,8 +16,8 @@ use crate::txn::journal::{Failed, Pledge};
 
 impl Engine {
     /// Commits these operations on the catalog, as durably as the database promises.
-    pub(crate) fn commit_catalog(&self, ops: Ops) -> Result<()> {
-        let (commit, end) = self.tick(ops)?;
+    pub(crate) fn commit_catalog(&self, collect: impl FnOnce(&mut Ops)) -> Result<()> {
+        let (commit, end) = self.tick(collect)?;
         self.acknowledge(Pledge { commit, end, raised: None })
     }
 
@@ -26,15 +26,18 @@ impl Engine {
         table.mark_dropped();
         // Whoever takes a snapshot at or after an empty commit began after the mark, and cannot
         // get at the table any more.
-        let ticked = self.tick(Ops::default());
+        let ticked = self.tick(|_| ());
         let (commit, _) = ticked.expect("a commit that writes nothing to the log cannot fail");
         table.empty_from(commit);
     }
 
     /// Commits nothing but these operations.
-    fn tick(&self, ops: Ops) -> Result<(Timestamp, Option<Lsn>)> {
-        let payload = match self.journal() {
-            Some(journal) => journal.payload(ops)?,
+    fn tick(&self, collect: impl FnOnce(&mut Ops)) -> Result<(Timestamp, Option<Lsn>)> {
+        let mut payload = match self.journal() {
+            Some(journal) => journal.payload(|ops| {
+                collect(ops);
+                Ok(())
+            })?,
             None => None,
         };
         let guard = self.collector().pin();
@@ -42,7 +45,7 @@ impl Engine {
         let registration = log.begin(Kind::Tracked, None, &guard);
         let pending = log.prepare(&registration, None, Footprint::default(), &guard);
         log.admit(&registration);
-        match self.commit_and_log(pending, payload.as_ref(), &registration, &guard) {
+        match self.commit_and_log(pending, payload.as_mut(), &registration, &guard) {
             Ok((linked, end)) => {
                 let commit = linked.timestamp();
                 log.finish(linked, registration, &guard);
