@@ -110,6 +110,10 @@ pub enum Error {
         holder: Option<String>,
     },
 
+    /// The database was closed. Open it again.
+    #[error("the database was closed")]
+    Closed,
+
     /// The database was opened to be read only.
     #[error("the database is open for reading only")]
     ReadOnly,

@@ -39,13 +39,12 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine for a database that lives in memory.
     pub(crate) fn new(settings: Settings) -> Self {
-        Self::recovered(settings, Catalog::new(), Timestamp::ZERO, None)
+        Self::recovered(settings, Timestamp::ZERO, None)
     }
 
     /// An engine that goes on where a recovery ended: behind the commit at `now`.
     pub(crate) fn recovered(
         settings: Settings,
-        catalog: Catalog,
         now: Timestamp,
         journal: Option<Journal>,
     ) -> Self {
@@ -54,7 +53,7 @@ impl Engine {
         Self {
             log: CommitLog::starting_at(now, rules),
             collector: Collector::new(),
-            catalog,
+            catalog: Catalog::new(),
             counters: Counters::new(),
             isolation: settings.isolation,
             journal,

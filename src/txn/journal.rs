@@ -14,28 +14,64 @@
 //!    the confirmations of the commit log, a snapshot.
 //! 4. After a failed write or sync nothing is linked any more; reading goes on.
 
+use std::any::Any;
+use std::fmt;
+
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::ops::Ops;
 use crate::ssi::{Linked, Pending, Refused, Registration};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::txn::engine::Engine;
 use crate::txn::options::Durability;
 use crate::wal::{Draft, Payload, Wal};
 
 /// The log of a durable database, and what it promises.
-#[derive(Debug)]
 pub(crate) struct Journal {
     wal: Arc<Wal>,
     database: DatabaseId,
     durability: Durability,
+    is_closed: AtomicBool,
+    /// Calls whoever syncs in the background.
+    on_due: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What must outlive the last commit.
+    _keeper: Arc<dyn Any + Send + Sync>,
 }
 
 impl Journal {
-    pub(crate) fn new(wal: Arc<Wal>, database: DatabaseId, durability: Durability) -> Self {
-        Self { wal, database, durability }
+    pub(crate) fn new(
+        wal: Arc<Wal>,
+        database: DatabaseId,
+        durability: Durability,
+        keeper: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        let (is_closed, on_due) = (AtomicBool::new(false), OnceLock::new());
+        Self { wal, database, durability, is_closed, on_due, _keeper: keeper }
+    }
+
+    /// Has `call` called when the log is to be synced and nobody waits for it.
+    pub(crate) fn on_due(&self, call: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.on_due.set(call).is_ok(), "set once, when the database is opened");
+    }
+
+    /// From now on nothing is committed.
+    pub(crate) fn close(&self) {
+        // Release: whoever sees it is refused; who does not, is ahead of the close.
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// After a commit that did not wait.
+    fn flush_if_due(&self) -> Result<()> {
+        if !self.wal.is_flush_due() {
+            return Ok(());
+        }
+        match self.on_due.get() {
+            Some(call) => call(),
+            None => self.wal.sync_to(self.wal.position())?,
+        }
+        Ok(())
     }
 
     pub(crate) fn wal(&self) -> &Wal {
@@ -58,9 +94,19 @@ impl Journal {
         if ops.is_empty() {
             return Ok(None);
         }
+        // Acquire: pairs with the Release in `close`.
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         let (bytes, count) = ops.finish().ok_or(Error::EntryTooLarge)?;
         *draft.bytes() = bytes;
         Ok(Some(draft.finish(self.database, count)?))
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("durability", &self.durability).finish_non_exhaustive()
     }
 }
 
@@ -147,6 +193,8 @@ impl Engine {
             // Without a record of its own it still saw what others wrote.
             let end = pledge.end.unwrap_or_else(|| journal.wal().position());
             journal.wal().sync_to(end)?;
+        } else if pledge.end.is_some() {
+            journal.flush_if_due()?;
         }
         if journal.is_full() {
             self.log().confirm(pledge.commit);

@@ -73,7 +73,7 @@ impl Snapshot {
         self.seat.entry().snapshot()
     }
 
-    fn view(&self) -> ReadView<'_> {
+    pub(crate) fn view(&self) -> ReadView<'_> {
         ReadView::of_snapshot(self.seat.entry(), self.seat.engine.collector())
     }
 

@@ -20,6 +20,7 @@ mod checkpoint;
 mod load;
 mod open;
 mod state;
+mod threads;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,10 +30,12 @@ use crate::error::Result;
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::{Lock, Storage};
 use crate::sync::{Arc, Mutex};
+use crate::txn::{Engine, Journal, Settings};
 use crate::wal::Wal;
 
 pub use checkpoint::Checkpointed;
 pub use open::{Recovery, RecoveryStep};
+pub(super) use catalog::Unopened;
 pub(super) use open::open;
 
 use checkpoint::Progress;
@@ -47,21 +50,30 @@ pub(super) struct Store {
     files: Files,
     /// The newest commit that the recovery found: what is loaded is stamped with it.
     recovered: Timestamp,
+    /// Where the log ended then.
+    recovered_end: Lsn,
     state: Mutex<State>,
     /// Held for the length of a checkpoint.
     checkpoint: Mutex<Progress>,
-    /// The newest commit in the log when it was last closed.
-    closed: Mutex<bool>,
+    is_closed: Mutex<bool>,
     _lock: Box<dyn Lock>,
 }
 
 impl Store {
-    pub(super) fn wal(&self) -> &Arc<Wal> {
+    /// An engine that goes on behind what was recovered, and keeps this store (keeps 5).
+    pub(super) fn engine(self: &Arc<Self>, settings: Settings, newest: Timestamp) -> Arc<Engine> {
+        let (wal, keeper) = (Arc::clone(&self.wal), Arc::clone(self));
+        let journal = Journal::new(wal, self.database, self.files.durability, keeper);
+        Arc::new(Engine::recovered(settings, newest, Some(journal)))
+    }
+
+    pub(super) fn wal(&self) -> &Wal {
         &self.wal
     }
 
-    pub(super) fn database(&self) -> DatabaseId {
-        self.database
+    /// From here on the log is needed.
+    fn needed(&self) -> Lsn {
+        self.state.lock().needed
     }
 
     /// Puts a manifest in place that says what the state says (keeps 4).
@@ -77,15 +89,23 @@ impl Store {
     }
 
     /// Makes everything durable and notes a clean end. Nothing may be committed afterwards.
-    pub(super) fn close(&self, last: Timestamp) -> Result<()> {
-        let mut closed = self.closed.lock();
-        if *closed {
+    pub(super) fn close(&self) -> Result<()> {
+        let mut is_closed = self.is_closed.lock();
+        if *is_closed {
             return Ok(());
         }
         let end = self.wal.close()?;
-        self.store_manifest(&mut self.state.lock(), last, Some(end))?;
-        *closed = true;
+        self.store_manifest(&mut self.state.lock(), self.wal.last(), Some(end))?;
+        *is_closed = true;
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the database was not closed cleanly; it will be recovered");
+        }
     }
 }
 

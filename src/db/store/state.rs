@@ -78,6 +78,11 @@ pub(super) struct Pending {
 }
 
 impl RangeState {
+    /// Whether it is so small that it is written along with its neighbour.
+    pub(super) fn is_small(&self, table_bytes: u64) -> bool {
+        self.table.as_ref().is_none_or(|table| table.length < table_bytes / 4)
+    }
+
     fn whole() -> Self {
         Self { lower: Vec::new(), table: None, is_touched: false }
     }
@@ -232,6 +237,30 @@ impl BucketState {
     /// The ranges' tables and the deltas.
     pub(super) fn tables(&self) -> impl Iterator<Item = &TableRecord> {
         self.ranges.iter().filter_map(|range| range.table.as_ref()).chain(&self.deltas)
+    }
+
+    /// Puts what became of some ranges in their place. Answers the tables that are not needed any
+    /// more.
+    pub(super) fn replace(
+        &mut self,
+        places: std::ops::Range<usize>,
+        ranges: Vec<RangeState>,
+    ) -> Vec<TableId> {
+        let old = self.ranges.splice(places, ranges);
+        let garbage = old.filter_map(|range| range.table).map(|table| table.table).collect();
+        // A range without entries needs no table; the one before it covers it (keeps 3).
+        if self.ranges.iter().any(|range| range.table.is_some()) {
+            self.ranges.retain(|range| range.table.is_some());
+        } else {
+            self.ranges.truncate(1);
+        }
+        if let Some(first) = self.ranges.first_mut() {
+            first.lower.clear();
+            if let Some(table) = &mut first.table {
+                table.lower.clear();
+            }
+        }
+        garbage
     }
 
     /// Marks the one of the ranges that holds `key`. Encodings compare as the table says.
