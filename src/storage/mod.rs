@@ -11,9 +11,11 @@
 //!
 //! 1. Bytes of a file that `sync_data` or `sync_all` made durable stay as they are until they are
 //!    written again. Other bytes written since may be there or not, sector by sector, and a sector
-//!    being written may be cut at any byte.
+//!    being written may be cut at any byte. What was written while a sync ran is not part of it.
 //! 2. A name (created, renamed, removed) is durable once `sync_dir` of its directory returned.
-//!    Before that it may have happened or not, each by itself.
+//!    Before that it may have happened or not, each by itself; of two on one name that both did,
+//!    the later decides. Names and bytes are independent: a durable name may lead to bytes that are
+//!    not, and synced bytes are kept under whichever name their file then has.
 //! 3. A file's length and blocks are durable after `sync_all`; `sync_data` keeps them where it is
 //!    needed to read the bytes back.
 //! 4. A failed sync says nothing about later ones: what it should have written may be gone, and
@@ -36,7 +38,7 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// whatever the system says.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>>;
 
-    /// Gives a file another name, replacing a file that has it.
+    /// Gives a file another name in the same directory, replacing a file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -45,7 +47,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// The names of the files in a directory, sorted. Directories in it are left out.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
 
-    /// Makes a directory, and those above it, unless it exists.
+    /// Makes a directory, and those above it, unless it exists. Unlike the names of files, it is
+    /// durable when this returns.
     fn create_dir(&self, directory: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
@@ -54,6 +57,12 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Locks a file, which is made if it does not exist, against every other process and every
     /// other handle in this one, until the lock is dropped. `None` if someone holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Who holds the lock of a file, in words, as far as can be said. Ask after [`lock`](Self::lock)
+    /// answered `None`; at any other time the answer may be about someone who is gone.
+    fn holder(&self, _path: &Path) -> Option<String> {
+        None
+    }
 }
 
 /// How a file is opened.
@@ -80,6 +89,44 @@ pub trait File: Debug + Send + Sync {
     /// than given.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// Reads until `buffer` is full, however often that takes.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let bytes = match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+            buffer = buffer.split_at_mut(bytes).1;
+            offset = offset.checked_add(bytes as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`, however often that takes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says; a part may be written then.
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match self.write_at(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+            bytes = bytes.split_at(written).1;
+            offset = offset.checked_add(written as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        }
+        Ok(())
+    }
+
     /// Gives the file real blocks up to `length` and that length at least; new bytes read as zero.
     /// A failure may leave a part of it done.
     fn allocate(&self, length: u64) -> io::Result<()>;
@@ -95,7 +142,7 @@ pub trait File: Debug + Send + Sync {
     fn write_back(&self, offset: u64, length: u64) -> io::Result<()>;
 
     /// Maps the first `length` bytes, all of which have blocks and have been written, ready for
-    /// stores without page faults as far as the system allows.
+    /// stores without page faults as far as the system allows. The file must be open for writing.
     fn map(&self, length: usize) -> io::Result<Box<dyn Map>>;
 }
 
@@ -112,6 +159,12 @@ pub trait Map: Debug + Send + Sync {
 /// A held lock. Dropping it unlocks.
 pub trait Lock: Debug + Send + Sync {}
 
+#[cfg(any(test, feature = "testing"))]
+mod fault;
 mod sabotage;
+#[cfg(test)]
+mod tests;
 
+#[cfg(any(test, feature = "testing"))]
+pub use fault::{Call, Fault, FaultDisk, Moment, Op};
 pub use sabotage::{Sabotage, Sabotages};
