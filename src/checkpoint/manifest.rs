@@ -146,7 +146,8 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(CheckpointError::io("list", directory)(error)),
         };
-        let is_log = |name: &String| name.starts_with("wal-") && name.ends_with(".log");
+        let is_log =
+            |name: &String| name.starts_with("wal-") && name.strip_suffix(".log").is_some();
         match names.iter().find(|name| TableId::of_name(name).is_some() || is_log(name)) {
             Some(name) => {
                 let what = format!("the manifest is missing, and {name} is there");
@@ -188,10 +189,10 @@ impl Manifest {
         directory: &Path,
         sabotages: Sabotages,
     ) -> Result<Vec<PathBuf>> {
-        let named: BTreeSet<TableId> = self.tables().map(|(_, table)| table.table).collect();
+        let listed: BTreeSet<TableId> = self.tables().map(|(_, table)| table.table).collect();
         let names = storage.list(directory).map_err(CheckpointError::io("list", directory))?;
         let is_garbage = |name: &String| match TableId::of_name(name) {
-            Some(table) => !named.contains(&table),
+            Some(table) => !listed.contains(&table),
             None => is_unfinished(name),
         };
         let garbage = names.iter().filter(|name| is_garbage(name)).map(|name| directory.join(name));

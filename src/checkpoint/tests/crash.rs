@@ -40,17 +40,14 @@ fn judge(disk: &FaultDisk) -> Result<Option<Manifest>, String> {
 
 /// One life: cleans up, and makes some generations. Stops quietly when the power goes.
 fn live(disk: &FaultDisk, sabotages: Sabotages, stored: &AtomicU64) -> Result<(), CheckpointError> {
-    let mut current = match Manifest::load(disk, directory())? {
-        Some(found) => {
-            found.clean(disk, directory(), sabotages)?;
-            found
-        }
-        None => {
-            // Before any other file, or the directory would look like one that lost its manifest.
-            let first = manifest(Vec::new());
-            first.store(disk, directory(), sabotages).map_err(|error| error.source)?;
-            first
-        }
+    let mut current = if let Some(found) = Manifest::load(disk, directory())? {
+        found.clean(disk, directory(), sabotages)?;
+        found
+    } else {
+        // Before any other file, or the directory would look like one that lost its manifest.
+        let first = manifest(Vec::new());
+        first.store(disk, directory(), sabotages).map_err(|error| error.source)?;
+        first
     };
     for _ in 0..GENERATIONS {
         let mut next = current.clone();
@@ -132,7 +129,7 @@ fn next_life(disk: &FaultDisk, seed: u64, stored: &AtomicU64) -> Result<FaultDis
     disk.fail_at(1 + seed.wrapping_mul(7) % 60, crate::storage::Fault::PowerOff);
     // The power goes somewhere in here, or not at all.
     let _ = live(&disk, Sabotages::default(), stored);
-    let next = if seed % 2 == 0 { disk.crash(seed) } else { disk.kill(seed) };
+    let next = if seed.is_multiple_of(2) { disk.crash(seed) } else { disk.kill(seed) };
     let found = judge(&next)?.map_or(0, |manifest| manifest.generation);
     if found < before {
         return Err(format!("seed {seed}: generation {found} after {before} was stored"));

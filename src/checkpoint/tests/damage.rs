@@ -159,7 +159,7 @@ fn parts(bytes: &[u8]) -> Option<Parts> {
     (64 + 16..footer).contains(&index).then_some(Parts { index, footer })
 }
 
-/// Puts the checksums right after damage, from the inside out, so that what they cover is looked at.
+/// Puts the checksums right after damage, from the inside out: what they cover is looked at then.
 fn reseal(bytes: &mut [u8]) {
     let Some(Parts { index, footer }) = parts(bytes) else { return };
     let put = |bytes: &mut [u8], at: usize, crc: u32| {

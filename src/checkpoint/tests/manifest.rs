@@ -1,4 +1,4 @@
-//! The manifest comes back as it was stored, says what is garbage, and refuses to contradict itself.
+//! The manifest comes back as it was stored, says what is garbage, and does not contradict itself.
 
 use super::*;
 use crate::crc::crc32;

@@ -205,7 +205,7 @@ fn pace_hears_of_every_byte_and_write_back_is_asked_for() {
     let mut writer =
         TableWriter::create(&disk, directory(), origin(3), kind, at_least, pace).unwrap();
     for key in 0..250_u8 {
-        writer.push(&[key], &[key; 99_000]).unwrap();
+        writer.push(&[key], &vec![key; 99_000]).unwrap();
     }
     writer.push(&[250], &vec![1; 9 << 20]).unwrap();
     let expected = writer.len();
@@ -228,7 +228,7 @@ fn pace_hears_of_every_byte_and_write_back_is_asked_for() {
 fn dropped_writer_leaves_nothing() {
     let disk = quiet_disk();
     let mut writer = writer(&disk, origin(3), TableKind::Range);
-    writer.push(b"a", &[0; 2 << 20]).unwrap();
+    writer.push(b"a", &vec![0; 2 << 20]).unwrap();
     assert_eq!(disk.paths(), ["tab-0000000000000003.tmp"]);
     drop(writer);
     assert!(disk.paths().is_empty());
@@ -241,8 +241,8 @@ fn failing_calls_are_told_or_survived() {
     let attempt = |disk: &FaultDisk| -> Result<TableRecord, CheckpointError> {
         let (kind, pace) = (TableKind::Range, |_| {});
         let mut writer = TableWriter::create(disk, directory(), origin(3), kind, 4096, pace)?;
-        writer.push(b"a", &[1; 2 << 20])?;
-        writer.push(b"b", &[2; 9 << 20])?;
+        writer.push(b"a", &vec![1; 2 << 20])?;
+        writer.push(b"b", &vec![2; 9 << 20])?;
         writer.finish(Timestamp::from_raw(5), Lsn::from_raw(9))
     };
     let disk = quiet_disk();
