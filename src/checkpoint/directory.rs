@@ -1,4 +1,4 @@
-//! The names of the files, and reads and writes that are whole or fail.
+//! The names of the files, and reads and writes whose errors name the file.
 
 use std::fmt;
 use std::io;
@@ -55,43 +55,18 @@ impl fmt::Display for TableId {
 pub(super) fn read_exact(
     file: &dyn File,
     path: &Path,
-    mut buffer: &mut [u8],
-    mut offset: u64,
+    buffer: &mut [u8],
+    offset: u64,
 ) -> Result<()> {
-    while !buffer.is_empty() {
-        match file.read_at(buffer, offset) {
-            Ok(0) => return Err(CheckpointError::corruption(path, offset, "the file ends here")),
-            Ok(count) => {
-                buffer = buffer.split_at_mut_checked(count).unwrap_or_default().1;
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(CheckpointError::io("read", path)(error)),
+    file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            CheckpointError::corruption(path, offset, "the file ends before this part does")
         }
-    }
-    Ok(())
+        _ => CheckpointError::io("read", path)(error),
+    })
 }
 
 /// Writes all of `bytes`.
-pub(super) fn write_all(
-    file: &dyn File,
-    path: &Path,
-    mut bytes: &[u8],
-    mut offset: u64,
-) -> Result<()> {
-    while !bytes.is_empty() {
-        match file.write_at(bytes, offset) {
-            Ok(0) => {
-                let error = io::ErrorKind::WriteZero.into();
-                return Err(CheckpointError::io("write", path)(error));
-            }
-            Ok(count) => {
-                bytes = bytes.get(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(CheckpointError::io("write", path)(error)),
-        }
-    }
-    Ok(())
+pub(super) fn write_all(file: &dyn File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    file.write_all_at(bytes, offset).map_err(CheckpointError::io("write", path))
 }

@@ -42,7 +42,7 @@ const FOOTER_MAGIC: [u8; 8] = *b"\x93PSEND\r\n";
 /// The footer's own length and checksum, at its end.
 pub(super) const TAIL_LENGTH: usize = 8;
 /// The footer of a table without keys.
-const FOOTER_MIN: usize = 116;
+const FOOTER_MIN: usize = 112;
 
 const FLAG_DELTA: u16 = 1;
 const FLAG_SORTED: u16 = 2;

@@ -104,7 +104,8 @@ pub(crate) struct StoreError {
 }
 
 impl Manifest {
-    /// The manifest of a database that is being created.
+    /// The manifest of a database that is being created. It is stored before any other file is
+    /// made: a directory that has tables or a log, and no manifest, has lost it.
     pub(crate) fn new(database: DatabaseId) -> Self {
         Self {
             database,
@@ -145,7 +146,8 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(CheckpointError::io("list", directory)(error)),
         };
-        let is_log = |name: &String| name.starts_with("wal-") && name.ends_with(".log");
+        let is_log =
+            |name: &String| name.starts_with("wal-") && name.strip_suffix(".log").is_some();
         match names.iter().find(|name| TableId::of_name(name).is_some() || is_log(name)) {
             Some(name) => {
                 let what = format!("the manifest is missing, and {name} is there");
@@ -165,12 +167,6 @@ impl Manifest {
         let bytes = self.encode();
         let checked = Self::decode(Path::new(NAME), &bytes);
         assert!(checked.is_ok_and(|read| read == *self), "a manifest that will not be refused");
-        let sync_dir = || {
-            if sabotages.breaks(Sabotage::SkipDirectorySync) {
-                return Ok(());
-            }
-            storage.sync_dir(directory).map_err(CheckpointError::io("sync", directory))
-        };
         let fatal = |source| StoreError { source, is_fatal: true };
         let temporary = directory.join(TEMPORARY_NAME);
         write_new(storage, &temporary, &bytes).map_err(|source| {
@@ -179,23 +175,31 @@ impl Manifest {
             StoreError { source, is_fatal: false }
         })?;
         // Keeps 2, for the tables renamed since the last manifest.
-        sync_dir().map_err(fatal)?;
+        sync_names(storage, directory, sabotages).map_err(fatal)?;
         let renamed = storage.rename(&temporary, &directory.join(NAME));
         renamed.map_err(CheckpointError::io("rename", &temporary)).map_err(fatal)?;
-        sync_dir().map_err(fatal)
+        sync_names(storage, directory, sabotages).map_err(fatal)
     }
 
     /// Removes what no manifest will ever name: unfinished files, and tables that this manifest,
-    /// which is the one on disk, does not name. Answers their paths.
-    pub(crate) fn clean(&self, storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>> {
-        let named: BTreeSet<TableId> = self.tables().map(|(_, table)| table.table).collect();
+    /// which was just loaded, does not name. Answers their paths. Nobody may be writing files.
+    pub(crate) fn clean(
+        &self,
+        storage: &dyn Storage,
+        directory: &Path,
+        sabotages: Sabotages,
+    ) -> Result<Vec<PathBuf>> {
+        let listed: BTreeSet<TableId> = self.tables().map(|(_, table)| table.table).collect();
         let names = storage.list(directory).map_err(CheckpointError::io("list", directory))?;
         let is_garbage = |name: &String| match TableId::of_name(name) {
-            Some(table) => !named.contains(&table),
+            Some(table) => !listed.contains(&table),
             None => is_unfinished(name),
         };
         let garbage = names.iter().filter(|name| is_garbage(name)).map(|name| directory.join(name));
         let garbage: Vec<PathBuf> = garbage.collect();
+        // The manifest may have been loaded under a name that a crash takes back, to the one
+        // before, which needs other tables.
+        sync_names(storage, directory, sabotages)?;
         for path in &garbage {
             storage.remove(path).map_err(CheckpointError::io("remove", path))?;
         }
@@ -387,6 +391,24 @@ impl TableRecord {
 fn is_unfinished(name: &str) -> bool {
     let is_ours = name == TEMPORARY_NAME || name.starts_with("tab-") || name.starts_with("wal-");
     is_ours && name.strip_suffix(".tmp").is_some()
+}
+
+/// Removes a table that the manifest on disk no longer names.
+pub(crate) fn remove_table(storage: &dyn Storage, directory: &Path, table: TableId) -> Result<()> {
+    let path = table.path(directory);
+    match storage.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CheckpointError::io("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync_names(storage: &dyn Storage, directory: &Path, sabotages: Sabotages) -> Result<()> {
+    if sabotages.breaks(Sabotage::SkipDirectorySync) {
+        return Ok(());
+    }
+    storage.sync_dir(directory).map_err(CheckpointError::io("sync", directory))
 }
 
 /// Writes a new file, durably, in the place of one that was left behind.

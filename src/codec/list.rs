@@ -11,6 +11,8 @@
 //!    a zero, and that is smaller than every other byte, so order is kept.
 //! 2. Other lists have 01 before each element, and inside a 00 at the end.
 
+#![expect(clippy::needless_pass_by_value, reason = "an encoder serves one value, a decoder too")]
+
 use std::borrow::Cow;
 
 use super::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};

@@ -40,7 +40,8 @@ pub use foreign::Serde;
 ///
 /// # Your own type
 ///
-/// Write the parts in order, the last one with [`last`](Encoder::last); read them back the same way.
+/// Write the parts in order, the last one with [`last`](Encoder::last); read them back the same
+/// way.
 ///
 /// ```
 /// use palisade::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
@@ -88,8 +89,8 @@ pub use foreign::Serde;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be written to disk",
     label = "this type has no encoding",
-    note = "implement `Encode` and `Decode` for it (two short functions, see the docs of `Encode`),",
-    note = "wrap it in `Pod` if it is plain data, or in `Serde` (feature `serde`) if it has serde's traits,",
+    note = "implement `Encode` and `Decode` for it: two short functions, see the docs of `Encode`",
+    note = "or wrap it: in `Pod` if it is plain data, in `Serde` (feature `serde`) if serde can",
     note = "or keep it in a volatile bucket, which takes any type"
 )]
 pub trait Encode {
@@ -152,8 +153,8 @@ pub trait Encode {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be read back from disk",
     label = "this type has no decoding",
-    note = "implement `Encode` and `Decode` for it (two short functions, see the docs of `Encode`),",
-    note = "wrap it in `Pod` if it is plain data, or in `Serde` (feature `serde`) if it has serde's traits,",
+    note = "implement `Encode` and `Decode` for it: two short functions, see the docs of `Encode`",
+    note = "or wrap it: in `Pod` if it is plain data, in `Serde` (feature `serde`) if serde can",
     note = "or keep it in a volatile bucket, which takes any type"
 )]
 pub trait Decode: Sized {
