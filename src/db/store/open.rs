@@ -76,7 +76,7 @@ pub(in crate::db) fn open(
         Some(manifest) => manifest,
         None => create(&*storage, directory, &files)?,
     };
-    manifest.clean(&*storage, directory)?;
+    manifest.clean(&*storage, directory, files.sabotages)?;
     let (database, clean_end) = (manifest.database, manifest.clean_end);
     let newest_table = manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO);
     let last = manifest.last_timestamp;
