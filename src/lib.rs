@@ -72,10 +72,10 @@ mod txn;
 mod wal;
 
 pub use bucket::Iter;
+pub use checkpoint::CheckpointError;
 #[cfg(feature = "serde")]
 pub use codec::Serde;
 pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
-pub use checkpoint::CheckpointError;
 pub use db::{
     Aborts, BucketInfo, Checkpointed, Database, LogStats, OldestSnapshot, Options, Recovery,
     RecoveryStep, Stats, Vacuumed,

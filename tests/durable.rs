@@ -64,5 +64,8 @@ fn second_handle_and_other_types_are_refused() {
     let db = Database::open(folder.path()).unwrap();
     let wrong = db.bucket::<u64, u64>("a");
     assert!(matches!(wrong, Err(Error::TypeMismatch { .. })), "{wrong:?}");
-    assert_eq!(wrong.unwrap_err().to_string(), "bucket \"a\" holds u64 to string, and was opened as u64 to u64");
+    assert_eq!(
+        wrong.unwrap_err().to_string(),
+        "bucket \"a\" holds u64 to string, and was opened as u64 to u64"
+    );
 }

@@ -32,7 +32,7 @@ use super::directory::TableId;
 use super::error::{CheckpointError, Result};
 use super::fields::{Fields, length_u32, put_sized};
 use crate::crc::crc32;
-use crate::id::{StoredId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 
 /// The one version that this release reads and writes.
 pub(super) const VERSION: u16 = 1;

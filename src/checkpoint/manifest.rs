@@ -28,7 +28,7 @@ use super::error::{CheckpointError, Result};
 use super::fields::{Fields, length_u32, put_sized};
 use super::format::TableKind;
 use crate::crc::crc32;
-use crate::id::{StoredId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, Sabotage, Sabotages, Storage};
 
 const NAME: &str = "MANIFEST";

@@ -18,7 +18,7 @@ use super::format::{
 };
 use super::manifest::TableRecord;
 use crate::crc::crc32;
-use crate::id::{StoredId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, File, Storage};
 
 /// An open table. Threads share it.

@@ -255,10 +255,7 @@ impl Options {
     }
 
     /// Is told how far a recovery has come, now and then while the log is read.
-    pub fn on_recovery(
-        mut self,
-        progress: impl Fn(RecoveryStep) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn on_recovery(mut self, progress: impl Fn(RecoveryStep) + Send + Sync + 'static) -> Self {
         self.files.progress = Some(Arc::new(progress));
         self
     }

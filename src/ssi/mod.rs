@@ -65,7 +65,7 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use certify::{Candidate, Refused};
+pub(crate) use certify::Refused;
 pub(crate) use commit_log::{CommitLog, Registration, Seen};
 pub(crate) use footprint::{Footprint, Kind, Refusal, Rules, Tag};
 pub(crate) use gate::Patience;

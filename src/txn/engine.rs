@@ -43,11 +43,7 @@ impl Engine {
     }
 
     /// An engine that goes on where a recovery ended: behind the commit at `now`.
-    pub(crate) fn recovered(
-        settings: Settings,
-        now: Timestamp,
-        journal: Option<Journal>,
-    ) -> Self {
+    pub(crate) fn recovered(settings: Settings, now: Timestamp, journal: Option<Journal>) -> Self {
         let is_full = journal.as_ref().is_some_and(Journal::is_full);
         let rules = Rules { confirm: is_full, ..settings.rules };
         Self {

@@ -30,8 +30,8 @@ mod tick;
 mod transaction;
 
 pub use bucket::Bucket;
-pub use operations::Integer;
 pub use journal::Receipt;
+pub use operations::Integer;
 pub use options::{Durability, Isolation, TransactionOptions};
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;

@@ -13,7 +13,7 @@ use super::format::{Origin, TableKind};
 use super::manifest::{BucketRecord, Manifest, TableRecord};
 use super::table::Table;
 use super::writer::TableWriter;
-use crate::id::{StoredId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{FaultDisk, Storage};
 use std::path::{Path, PathBuf};
 

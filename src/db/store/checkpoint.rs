@@ -22,12 +22,11 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
-use crate::checkpoint::{CheckpointError, Operation, Origin, TableId, TableKind};
-use crate::codec::{DecodeError, EncodeError};
+use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
 use crate::db::store::state::{BucketState, Life, RangeState, State};
 use crate::error::{Error, Result};
-use crate::id::{BucketId, Lsn, StoredId, Timestamp};
+use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
 use crate::mvcc::stored::{DumpError, EncodedRange};
 use crate::storage::Sabotage;
@@ -127,7 +126,7 @@ impl Store {
                 Life::Closed(_) => {}
                 &Life::Open(open) => {
                     spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
-                },
+                }
             }
         }
         state.next_table = table;
@@ -143,14 +142,10 @@ impl Store {
 
     fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
-        let writer = TableWriter::create(
-            &*self.storage,
-            &self.directory,
-            origin,
-            kind,
-            0,
-            move |bytes| pace.after(bytes),
-        )?;
+        let writer =
+            TableWriter::create(&*self.storage, &self.directory, origin, kind, 0, move |bytes| {
+                pace.after(bytes)
+            })?;
         Ok(writer.sabotage(self.files.sabotages))
     }
 
@@ -230,7 +225,9 @@ impl Store {
         let bucket = || engine.catalog().name(span.open);
         match dumped {
             Ok(()) | Err(DumpError::Stopped) => {}
-            Err(DumpError::Decode(source)) => return Err(Error::Decode { bucket: bucket(), source }),
+            Err(DumpError::Decode(source)) => {
+                return Err(Error::Decode { bucket: bucket(), source });
+            }
             Err(DumpError::Encode(error)) => return Err(error.into()),
         }
         if !writer.is_empty() {
@@ -305,12 +302,7 @@ fn mark(state: &mut State, engine: &Engine, op: &Op<'_>) -> Result<()> {
 }
 
 /// The spans of a bucket: touched ranges, and small ones beside them.
-fn plan(
-    bucket: StoredId,
-    open: BucketId,
-    ranges: &[RangeState],
-    table_bytes: u64,
-) -> Vec<Span> {
+fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u64) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (at, range) in ranges.iter().enumerate() {
         let follows = spans.last().is_some_and(|span| span.places.end == at);

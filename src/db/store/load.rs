@@ -83,8 +83,10 @@ impl Load<'_> {
 
     /// Loads sorted tables, each thread a run of neighbouring blocks.
     fn ranges(&self, tables: &[Table]) -> Result<()> {
-        let blocks: Vec<(&Table, usize)> =
-            tables.iter().flat_map(|table| (0..table.blocks()).map(move |at| (table, at))).collect();
+        let blocks: Vec<(&Table, usize)> = tables
+            .iter()
+            .flat_map(|table| (0..table.blocks()).map(move |at| (table, at)))
+            .collect();
         let threads = Self::threads(tables.iter().map(Table::len).sum());
         let share = blocks.len().div_ceil(threads).max(1);
         on_threads(blocks.chunks(share), |chunk| {

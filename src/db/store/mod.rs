@@ -33,10 +33,10 @@ use crate::sync::{Arc, Mutex};
 use crate::txn::{Engine, Journal, Settings};
 use crate::wal::Wal;
 
-pub use checkpoint::Checkpointed;
-pub use open::{Recovery, RecoveryStep};
 pub(super) use catalog::Unopened;
+pub use checkpoint::Checkpointed;
 pub(super) use open::open;
+pub use open::{Recovery, RecoveryStep};
 
 use checkpoint::Progress;
 use state::State;

@@ -118,10 +118,9 @@ fn prepare(storage: &dyn Storage, directory: &Path) -> Result<Box<dyn Lock>> {
     let path = directory.join(LOCK);
     match storage.lock(&path).map_err(Error::io("lock", &path))? {
         Some(lock) => Ok(lock),
-        None => Err(Error::AlreadyOpen {
-            path: directory.to_owned(),
-            holder: storage.holder(&path),
-        }),
+        None => {
+            Err(Error::AlreadyOpen { path: directory.to_owned(), holder: storage.holder(&path) })
+        }
     }
 }
 
