@@ -80,14 +80,12 @@ impl Fate {
     /// Of the sector that is the `nth` dirty one of its file.
     fn outcome(self, nth: u64, random: &mut Random) -> Outcome {
         match self {
-            Self::Old => Outcome::Old,
             Self::New => Outcome::New,
             Self::Until(end) if nth < end => Outcome::New,
             Self::Until(end) if nth == end => Outcome::Torn,
-            Self::Until(_) => Outcome::Old,
             Self::Each(_) if random.once_in(16) => Outcome::Torn,
             Self::Each(eighths) if random.below(8) < eighths => Outcome::New,
-            Self::Each(_) => Outcome::Old,
+            Self::Old | Self::Until(_) | Self::Each(_) => Outcome::Old,
         }
     }
 }
@@ -121,10 +119,8 @@ impl Inode {
 
     /// Everything the process sees, or everything durable.
     pub(super) fn content(&self, durable: bool) -> Vec<u8> {
-        let (image, length) = match durable {
-            true => (&self.durable, self.durable_length),
-            false => (&self.cache, self.length),
-        };
+        let (image, length) =
+            if durable { (&self.durable, self.durable_length) } else { (&self.cache, self.length) };
         let mut bytes = vec![0; usize::try_from(length).expect("simulated files are small")];
         image.read(&mut bytes, 0);
         bytes
