@@ -1,7 +1,7 @@
 //! Real files.
 //!
 //! 1. What a signal interrupted is tried again here; callers never see it.
-//! 2. A sync is asked for once and its answer handed on: trying again would prove nothing.
+//! 2. A sync that failed is not tried again, unless by a signal: a second answer proves nothing.
 //! 3. Preallocated bytes are really written, in small writes: a store into a merely reserved block
 //!    makes the file system change its records at the next sync, and a large write leaves large
 //!    units in the page cache, of which each small store then dirties a whole one.

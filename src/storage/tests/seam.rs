@@ -280,3 +280,48 @@ fn allocation_has_real_blocks() {
     file.sync_all().unwrap();
     assert!(std::fs::metadata(&path).unwrap().blocks() * 512 >= 1 << 20);
 }
+
+/// A small file system in memory, gone when the test ends.
+#[cfg(target_os = "linux")]
+struct Small(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl Small {
+    /// `None` if the system does not let us.
+    fn mount(options: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
+        let done = mount.output().is_ok_and(|output| output.status.success());
+        done.then_some(Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).output();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_device_is_an_error_and_heals_when_a_file_goes() {
+    let Some(small) = Small::mount("size=1m") else {
+        eprintln!("skipped: this user may not mount a small file system");
+        return;
+    };
+    let (first, second) = (small.0.path().join("a"), small.0.path().join("b"));
+    let file = Disk.open(&first, Access::Create).unwrap();
+    file.allocate(768 << 10).unwrap();
+    let other = Disk.open(&second, Access::Create).unwrap();
+    assert_kind(other.allocate(512 << 10), ErrorKind::StorageFull);
+    assert_kind(other.write_all_at(&vec![1; 512 << 10], 0), ErrorKind::StorageFull);
+    let mut map = file.map(768 << 10).unwrap();
+    map.store((768 << 10) - 1, &[7]);
+    file.sync_all().unwrap();
+    assert_eq!(read(&*file).last(), Some(&7), "what was allocated before takes every store");
+    drop(other);
+    Disk.remove(&second).unwrap();
+    Disk.open(&second, Access::Create).unwrap().allocate(128 << 10).unwrap();
+}
