@@ -102,7 +102,7 @@ pub enum Error {
 
     /// Another handle, in this process or another one, has the database open. Close it, or share
     /// its handle.
-    #[error("{} is open already{}", path.display(), holder.as_ref().map(|it| format!(", by {it}")).unwrap_or_default())]
+    #[error("{} is open already, by {}", path.display(), holder.as_deref().unwrap_or("someone"))]
     AlreadyOpen {
         /// The directory.
         path: PathBuf,

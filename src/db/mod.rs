@@ -5,6 +5,7 @@
 //!    handle.
 
 mod background;
+mod files;
 mod options;
 mod stats;
 mod store;
@@ -21,9 +22,10 @@ use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOpti
 use background::Background;
 use store::Store;
 
+pub use files::RecoveryStep;
 pub use options::Options;
 pub use stats::{Aborts, BucketInfo, LogStats, OldestSnapshot, Stats, Vacuumed};
-pub use store::{Checkpointed, Recovery, RecoveryStep};
+pub use store::{Checkpointed, Recovery};
 
 /// A handle of a database: ordered, typed buckets, and transactions over any of them.
 ///

@@ -6,53 +6,27 @@
 //! recovery    bytes ──Codec──► a record with one version, stamped
 //! ```
 //!
-//! 1. A table is stored or not from its making on.
-//! 2. Entries are loaded before anyone else knows the table, older ones of a key before newer
+//! 1. Entries are loaded before anyone else knows the table, older ones of a key before newer
 //!    ones. What a later load replaces is cut at once.
 //!
-//! Called by workspaces, and through [`AnyTable`](super::table::AnyTable) by the floors above.
+//! Called through [`AnyTable`](super::tables::AnyTable) by the floors above.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
-use crate::codec::{Decode, DecodeError, Encode, EncodeError, Encoder};
+use crate::codec::{DecodeError, EncodeError, Encoder};
 use crate::epoch::Guard;
-use crate::id::{StoredId, Timestamp};
-use crate::mvcc::ops::Ops;
-use crate::mvcc::range::Range;
+use crate::id::Timestamp;
+use crate::mvcc::codec::Codec;
 use crate::mvcc::record::Record;
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 
-/// The encodings of a bucket's types, as functions, so that a table needs no further bounds.
-pub(crate) struct Codec<K, V> {
-    encode_key: fn(&K, Encoder<'_>) -> Result<(), EncodeError>,
-    encode_value: fn(&V, Encoder<'_>) -> Result<(), EncodeError>,
-    decode_key: fn(&[u8]) -> Result<K, DecodeError>,
-    decode_value: fn(&[u8]) -> Result<V, DecodeError>,
-    ordered: bool,
-}
-
-impl<K: Encode + Decode, V: Encode + Decode> Codec<K, V> {
-    pub(crate) fn new() -> Self {
-        Self {
-            encode_key: K::encode,
-            encode_value: V::encode,
-            decode_key: K::from_bytes,
-            decode_value: V::from_bytes,
-            ordered: K::ORDERED,
-        }
-    }
-}
-
-/// Where a table's bucket is in the files, and how its entries are written.
-pub(crate) struct Stored<K, V> {
-    pub(crate) bucket: StoredId,
-    pub(crate) codec: Codec<K, V>,
-}
+/// Entries that are read under one pin.
+const BATCH: usize = 256;
 
 /// Why a range could not be written.
 #[derive(Debug)]
@@ -71,71 +45,69 @@ pub(crate) struct EncodedRange<'a> {
     pub(crate) high: Option<&'a [u8]>,
 }
 
-impl<K: Key, V: Value> Stored<K, V> {
-    /// Adds a write to the operations of a commit: `None` removes.
-    pub(crate) fn encode(
-        &self,
-        key: &K,
-        value: Option<&V>,
-        ops: &mut Ops,
-    ) -> Result<(), EncodeError> {
-        let codec = &self.codec;
-        let key = |to: Encoder<'_>| (codec.encode_key)(key, to);
-        match value {
-            Some(value) => ops.put(self.bucket, key, |to| (codec.encode_value)(value, to)),
-            None => ops.remove(self.bucket, key),
-        }
-    }
+fn codec<K: Key, V: Value>(table: &Table<K, V>) -> &Codec<K, V> {
+    let stored = table.stored();
+    &stored.expect("only the tables of durable buckets are asked for bytes").codec
+}
 
-    /// How two encoded keys compare.
-    pub(crate) fn compare(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError> {
-        if self.codec.ordered {
-            return Ok(one.cmp(other));
-        }
-        let key = self.codec.decode_key;
-        Ok(key(one)?.cmp(&key(other)?))
-    }
+/// How two encoded keys compare.
+pub(super) fn compare<K: Key, V: Value>(
+    table: &Table<K, V>,
+    one: &[u8],
+    other: &[u8],
+) -> Result<Ordering, DecodeError> {
+    codec(table).compare(one, other)
+}
 
-    /// Puts one entry into the table: `None` removes (keeps 2).
-    pub(crate) fn load(
-        &self,
-        table: &Table<K, V>,
-        key: &[u8],
-        value: Option<&[u8]>,
-        at: Timestamp,
-        guard: &Guard<'_>,
-    ) -> Result<(), DecodeError> {
-        let key = (self.codec.decode_key)(key)?;
-        match value {
-            Some(value) => put(table, key, (self.codec.decode_value)(value)?, at, guard),
-            None => remove(table, &key, at, guard),
-        }
-        Ok(())
+/// Puts one entry into the table: `None` removes (keeps 1).
+pub(super) fn load<K: Key, V: Value>(
+    table: &Table<K, V>,
+    key: &[u8],
+    value: Option<&[u8]>,
+    at: Timestamp,
+    guard: &Guard<'_>,
+) -> Result<(), DecodeError> {
+    let codec = codec(table);
+    let key = (codec.decode_key)(key)?;
+    match value {
+        Some(value) => put(table, key, (codec.decode_value)(value)?, at, guard),
+        None => remove(table, &key, at, guard),
     }
+    Ok(())
+}
 
-    /// Passes on the entries of a range at a snapshot, in order, until `each` answers false.
-    pub(crate) fn dump(
-        &self,
-        table: &Table<K, V>,
-        view: ReadView<'_>,
-        range: EncodedRange<'_>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), DumpError> {
-        let decode = |key| (self.codec.decode_key)(key).map_err(DumpError::Decode);
-        let low = range.low.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Included);
-        let high = range.high.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
-        for (key, value) in Range::over_snapshot(view, table, low, high) {
+/// Passes on the entries of a range at a snapshot, in order, until `each` answers false.
+pub(super) fn dump<K: Key, V: Value>(
+    table: &Table<K, V>,
+    view: ReadView<'_>,
+    range: EncodedRange<'_>,
+    each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), DumpError> {
+    let codec = codec(table);
+    let decode = |key| (codec.decode_key)(key).map_err(DumpError::Decode);
+    let low = range.low.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Included);
+    let high = range.high.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
+    let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+    let mut batch = Vec::new();
+    let mut low = low;
+    loop {
+        batch.clear();
+        let is_last = view.scan(table, (low.as_ref(), high.as_ref()), false, BATCH, &mut batch);
+        for &(key, value) in &batch {
             key_bytes.clear();
             value_bytes.clear();
-            let encoded = (self.codec.encode_key)(key, Encoder::new(&mut key_bytes))
-                .and_then(|()| (self.codec.encode_value)(value, Encoder::new(&mut value_bytes)));
+            let value = value.expect("a scan passes on what has a value");
+            let encoded = (codec.encode_key)(key, Encoder::new(&mut key_bytes))
+                .and_then(|()| (codec.encode_value)(value, Encoder::new(&mut value_bytes)));
             encoded.map_err(DumpError::Encode)?;
             if !each(&key_bytes, &value_bytes) {
                 return Err(DumpError::Stopped);
             }
         }
-        Ok(())
+        match batch.last() {
+            Some(&(last, _)) if !is_last => low = Bound::Excluded(last.clone()),
+            _ => return Ok(()),
+        }
     }
 }
 
@@ -171,10 +143,4 @@ fn remove<K: Key, V: Value>(table: &Table<K, V>, key: &K, at: Timestamp, guard: 
 fn stack<K: Key, V: Value>(record: &Record<K, V>, version: NonNull<Version<V>>, guard: &Guard<'_>) {
     let taken = record.take(version, Timestamp::MAX, guard);
     assert!(taken.is_ok(), "a table that is being loaded has no other writer and no sweep");
-}
-
-impl<K, V> std::fmt::Debug for Stored<K, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stored").field("bucket", &self.bucket).finish_non_exhaustive()
-    }
 }

@@ -126,8 +126,8 @@ impl<F: Footprint> CommitLog<F> {
         }
     }
 
-    /// Does ahead what [`commit_candidate`](Self::commit_candidate) would do about the commits so far, for a caller
-    /// who is about to take a lock and commit under it.
+    /// Does ahead what [`commit_candidate`](Self::commit_candidate) would do about the commits so
+    /// far, for a caller who is about to take a lock and commit under it.
     pub(crate) fn examine_ahead<'g>(
         &self,
         mut candidate: Candidate<'g, F>,

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::BucketId;
-use crate::mvcc::stored::Stored;
-use crate::mvcc::table::{AnyTable, Table, Tables};
+use crate::mvcc::codec::Stored;
+use crate::mvcc::table::Table;
+use crate::mvcc::tables::{AnyTable, Tables};
 use crate::mvcc::{Key, Value};
 use crate::sync::{Arc, RwLock};
 

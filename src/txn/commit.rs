@@ -23,11 +23,12 @@ use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
+use crate::mvcc::tables::key_of;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
-use crate::txn::journal::{Failed, Logged, Pledge, Receipt};
+use crate::txn::pledge::{Failed, Logged, Pledge, Receipt};
 use crate::txn::transaction::{Seat, Transaction, Workspaces};
 use crate::wal::Payload;
 
@@ -249,7 +250,7 @@ fn kind_of(refusal: &Refusal) -> ConflictKind {
 fn name(engine: &Engine, evidence: &mut Evidence, write: WriteRef, guard: &Guard<'_>) {
     let table = engine.catalog().tables().get(write.bucket);
     evidence.bucket = Some(engine.catalog().name(write.bucket));
-    evidence.key = Some(write.key(table, guard));
+    evidence.key = Some(key_of(write, table, guard));
 }
 
 fn evidence_of_write(

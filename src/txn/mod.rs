@@ -23,6 +23,7 @@ mod engine;
 mod journal;
 mod operations;
 mod options;
+mod pledge;
 mod retry;
 mod savepoint;
 mod snapshot;
@@ -30,9 +31,9 @@ mod tick;
 mod transaction;
 
 pub use bucket::Bucket;
-pub use journal::Receipt;
 pub use operations::Integer;
 pub use options::{Durability, Isolation, TransactionOptions};
+pub use pledge::Receipt;
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 

@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::ops::Ops;
-use crate::mvcc::table::AnyTable;
+use crate::mvcc::tables::AnyTable;
 use crate::ssi::Kind;
 use crate::txn::engine::Engine;
-use crate::txn::journal::{Failed, Pledge};
+use crate::txn::pledge::{Failed, Pledge};
 
 impl Engine {
     /// Commits these operations on the catalog, as durably as the database promises.

@@ -50,7 +50,7 @@ pub enum WalError {
     },
 
     /// The log is damaged where it had been durable. Restore a backup, or salvage a copy.
-    #[error("{} is damaged at byte {offset}: {flaw}; it was durable up to {durable}", path.display())]
+    #[error("{} is damaged at byte {offset}: {flaw}; durable up to {durable}", path.display())]
     Corruption {
         /// The segment's file.
         path: PathBuf,

@@ -11,8 +11,8 @@ use crate::db::store::Store;
 use crate::db::store::state::{Life, Pending, State};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, StoredId};
+use crate::mvcc::codec::{Codec, Stored};
 use crate::mvcc::ops::Types;
-use crate::mvcc::stored::{Codec, Stored};
 use crate::mvcc::{Key, Value};
 use crate::txn::Engine;
 

@@ -19,7 +19,7 @@ use crate::db::store::state::{BucketState, Life, RangeState};
 use crate::error::{Error, Result};
 use crate::id::StoredId;
 use crate::mvcc::ops::Op;
-use crate::mvcc::table::AnyTable;
+use crate::mvcc::tables::AnyTable;
 use crate::sync::thread;
 use crate::txn::Engine;
 

@@ -25,7 +25,7 @@ mod threads;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::db::options::Files;
+use crate::db::files::Files;
 use crate::error::Result;
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::{Lock, Storage};
@@ -35,8 +35,8 @@ use crate::wal::Wal;
 
 pub(super) use catalog::Unopened;
 pub use checkpoint::Checkpointed;
+pub use open::Recovery;
 pub(super) use open::open;
-pub use open::{Recovery, RecoveryStep};
 
 use checkpoint::Progress;
 use state::State;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::Manifest;
-use crate::db::options::Files;
+use crate::db::files::{Files, RecoveryStep};
 use crate::db::store::Store;
 use crate::db::store::checkpoint::Progress;
 use crate::db::store::state::State;
@@ -50,16 +50,6 @@ pub struct Recovery {
     pub end: String,
     /// How long it took. Buckets are loaded later, when they are opened.
     pub took: Duration,
-}
-
-/// How far a recovery has come.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct RecoveryStep {
-    /// Commits read from the log so far.
-    pub commits: u64,
-    /// Their bytes.
-    pub log_bytes: u64,
 }
 
 /// Opens the database in a directory, or makes one.

@@ -24,7 +24,7 @@ use crate::checkpoint::{TableId, TableKind};
 use crate::codec::DecodeError;
 use crate::id::{BucketId, DatabaseId, Lsn, StoredId, Timestamp};
 use crate::mvcc::ops::{Op, Ops, Reader, Types};
-use crate::mvcc::table::AnyTable;
+use crate::mvcc::tables::AnyTable;
 use crate::sync::Arc;
 
 /// Everything that a manifest says, and what it will say next.
