@@ -32,7 +32,7 @@ use crate::mvcc::stored::{DumpError, EncodedRange};
 use crate::storage::Sabotage;
 use crate::sync::{Arc, thread};
 use crate::txn::{Engine, Snapshot};
-use crate::wal::{Kind, WalError};
+use crate::wal::{Kind, unreadable};
 
 /// How far the log has been looked at.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Store {
                 return Ok(());
             }
             for op in Reader::new(record.payload) {
-                let op = op.map_err(|_| WalError::unreadable(&self.directory, record.lsn))?;
+                let op = op.map_err(|_| unreadable(&self.directory, record.lsn))?;
                 mark(&mut state, engine, &op)?;
             }
             Ok(())
