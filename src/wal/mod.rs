@@ -31,6 +31,8 @@ mod scan;
 mod segment;
 mod stock;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writer;
 

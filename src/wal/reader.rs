@@ -119,7 +119,7 @@ impl<'a> Scanner<'a> {
         }
         let frame = u32::try_from(frame_bytes(length)).expect("it was compared with the limit");
         self.offset += frame;
-        self.last = header.timestamp;
+        self.last = self.last.max(header.timestamp);
         Ok(Step::Record(Record {
             kind,
             lsn: self.segment.at(offset),
@@ -155,11 +155,8 @@ impl<'a> Scanner<'a> {
     /// What a header with a good checksum may still get wrong.
     fn judge(&self, header: &Header) -> Result<Kind, Flaw> {
         let kind = header.kind()?;
-        let is_in_order = match kind {
-            Kind::Commit => header.timestamp > self.last,
-            Kind::Link | Kind::Mark | Kind::Seal => header.timestamp >= self.last,
-        };
-        if !is_in_order {
+        // The other kinds name the last commit that their writer knew of, which may be none.
+        if kind == Kind::Commit && header.timestamp <= self.last {
             return Err(Flaw::Order);
         }
         if (kind == Kind::Link) != (self.offset == RECORDS) {

@@ -197,6 +197,14 @@ impl Draft {
         self.bytes.len().saturating_sub(HEADER)
     }
 
+    /// Refuses a payload that no record can hold.
+    pub(super) fn check(bytes: usize) -> Result<(), WalError> {
+        if bytes > PAYLOAD_MAX {
+            return Err(WalError::TooLarge { bytes, max: PAYLOAD_MAX });
+        }
+        Ok(())
+    }
+
     /// Closes the payload, which holds so many operations, and takes its checksum.
     ///
     /// # Errors
@@ -205,9 +213,7 @@ impl Draft {
     pub(crate) fn finish(self, database: DatabaseId, ops: usize) -> Result<Payload, WalError> {
         let mut bytes = self.bytes;
         let payload = bytes.get(HEADER..).expect("what was there stays there");
-        if payload.len() > PAYLOAD_MAX {
-            return Err(WalError::TooLarge { bytes: payload.len(), max: PAYLOAD_MAX });
-        }
+        Self::check(payload.len())?;
         let payload_crc = crc32(payload_seed(database), payload);
         let length = u32::try_from(bytes.len()).expect("a payload is at most 1 GiB");
         bytes.resize(frame_bytes(bytes.len()), 0);
