@@ -24,7 +24,7 @@ use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
-use crate::db::store::state::{BucketState, Life, RangeState, State};
+use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
@@ -61,6 +61,14 @@ struct Span {
     high: Option<Vec<u8>>,
 }
 
+/// What a checkpoint is to do.
+struct Plan {
+    spans: Vec<Span>,
+    /// The buckets whose deltas the spans take in. One that is opened later keeps its deltas: no
+    /// range of it is written before the next checkpoint.
+    folded: Vec<StoredId>,
+}
+
 /// What a span has become.
 struct Rewritten {
     span: Span,
@@ -85,13 +93,13 @@ impl Store {
         let end = self.wal.position();
         self.mark_touched(engine, progress.scanned, end)?;
         progress.scanned = end;
-        let spans = self.write_deltas_and_plan(engine)?;
+        let Plan { spans, folded } = self.write_deltas_and_plan(engine)?;
         let mut done = Vec::new();
         for span in spans {
             let ranges = self.rewrite(engine, &span)?;
             done.push(Rewritten { span, ranges });
         }
-        self.finish(engine, done, end)
+        self.finish(engine, done, &folded, end)
     }
 
     /// Marks the ranges that records between two positions of the log touch.
@@ -111,29 +119,28 @@ impl Store {
 
     /// Writes down what is pending for buckets that nobody has opened, and says what is to be
     /// written anew of the others.
-    fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Vec<Span>> {
+    fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
         let mut state = self.state.lock();
-        let mut table = state.next_table;
-        let mut spans = Vec::new();
-        for (&id, bucket) in &mut state.buckets {
+        let State { buckets, next_table, .. } = &mut *state;
+        let (mut spans, mut folded) = (Vec::new(), Vec::new());
+        for (&id, bucket) in buckets {
             match &bucket.life {
                 Life::Closed(pending) if !pending.is_empty() => {
-                    let record = self.write_delta(id, table, pending.iter())?;
-                    table = table.next().expect("a database does not write 2^64 tables");
+                    let record = self.write_delta(id, take_table(next_table), pending.iter())?;
                     bucket.deltas.push(record);
                     bucket.life = Life::closed();
                 }
                 Life::Closed(_) => {}
                 &Life::Open(open) => {
                     spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
+                    folded.push(id);
                 }
             }
         }
-        state.next_table = table;
         drop(state);
         // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
         spans.retain(|span| !engine.catalog().tables().get(span.open).is_dropped());
-        Ok(spans)
+        Ok(Plan { spans, folded })
     }
 
     fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
@@ -239,11 +246,19 @@ impl Store {
     }
 
     /// Puts the new ranges in the place of the old, and then the manifest that says so.
-    fn finish(&self, engine: &Arc<Engine>, done: Vec<Rewritten>, end: Lsn) -> Result<Checkpointed> {
+    fn finish(
+        &self,
+        engine: &Arc<Engine>,
+        done: Vec<Rewritten>,
+        folded: &[StoredId],
+        end: Lsn,
+    ) -> Result<Checkpointed> {
+        let mut state = self.state.lock();
+        // Under the lock, which changes of the catalog take, too: the manifest tells of those
+        // that the log would bring back, and of no other.
         if !self.files.sabotages.breaks(Sabotage::TableAheadOfLog) {
             self.wal.sync_to(self.wal.position())?;
         }
-        let mut state = self.state.lock();
         let mut outcome = Checkpointed::default();
         let mut garbage = Vec::new();
         // From the last span to the first, so that places stay good.
@@ -256,8 +271,8 @@ impl Store {
                 None => garbage.extend(tables.map(|table| table.table)),
             }
         }
-        for bucket in state.buckets.values_mut() {
-            if matches!(bucket.life, Life::Open(_)) {
+        for bucket in folded {
+            if let Some(bucket) = state.buckets.get_mut(bucket) {
                 garbage.extend(bucket.deltas.drain(..).map(|delta| delta.table));
             }
         }
