@@ -24,7 +24,7 @@ use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
-use crate::db::store::state::{BucketState, Life, RangeState, State};
+use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
@@ -64,8 +64,9 @@ struct Span {
 /// What a checkpoint is to do.
 struct Plan {
     spans: Vec<Span>,
-    /// The buckets that are in memory.
-    open: Vec<StoredId>,
+    /// The buckets whose deltas the spans take in. One that is opened later keeps its deltas: no
+    /// range of it is written before the next checkpoint.
+    folded: Vec<StoredId>,
 }
 
 /// What a span has become.
@@ -103,7 +104,7 @@ impl Store {
             self.remove_tables(tables.map(|table| table.table));
             return Err(error);
         }
-        self.finish(engine, done, &plan.open, end)
+        self.finish(engine, done, &plan.folded, end)
     }
 
     /// Marks the ranges that records between two positions of the log touch.
@@ -125,29 +126,26 @@ impl Store {
     /// written anew of the others.
     fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
         let mut state = self.state.lock();
-        let mut table = state.next_table;
-        let (mut spans, mut opened) = (Vec::new(), Vec::new());
-        for (&id, bucket) in &mut state.buckets {
+        let State { buckets, next_table, .. } = &mut *state;
+        let (mut spans, mut folded) = (Vec::new(), Vec::new());
+        for (&id, bucket) in buckets {
             match &bucket.life {
                 Life::Closed(pending) if !pending.is_empty() => {
-                    let record = self.write_delta(id, table, pending.iter())?;
-                    table = table.next().expect("a database does not write 2^64 tables");
+                    let record = self.write_delta(id, take_table(next_table), pending.iter())?;
                     bucket.deltas.push(record);
                     bucket.life = Life::closed();
                 }
                 Life::Closed(_) => {}
                 &Life::Open(open) => {
-                    opened.push(id);
-                    let table_bytes = self.files.checkpoint.table_bytes;
-                    spans.extend(plan(id, open, &bucket.ranges, table_bytes));
+                    spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
+                    folded.push(id);
                 }
             }
         }
-        state.next_table = table;
         drop(state);
         // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
         spans.retain(|span: &Span| !engine.catalog().tables().get(span.open).is_dropped());
-        Ok(Plan { spans, open: opened })
+        Ok(Plan { spans, folded })
     }
 
     fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
@@ -258,13 +256,15 @@ impl Store {
         &self,
         engine: &Arc<Engine>,
         done: Vec<Rewritten>,
-        open: &[StoredId],
+        folded: &[StoredId],
         end: Lsn,
     ) -> Result<Checkpointed> {
+        let mut state = self.state.lock();
+        // Under the lock, which changes of the catalog take, too: the manifest tells of those
+        // that the log would bring back, and of no other.
         if !self.files.sabotages.breaks(Sabotage::TableAheadOfLog) {
             self.wal.sync_to(self.wal.position())?;
         }
-        let mut state = self.state.lock();
         let mut outcome = Checkpointed::default();
         let mut garbage = Vec::new();
         // From the last span to the first, so that places stay good.
@@ -277,8 +277,8 @@ impl Store {
                 None => garbage.extend(tables.map(|table| table.table)),
             }
         }
-        for id in open {
-            if let Some(bucket) = state.buckets.get_mut(id) {
+        for bucket in folded {
+            if let Some(bucket) = state.buckets.get_mut(bucket) {
                 garbage.extend(bucket.deltas.drain(..).map(|delta| delta.table));
             }
         }

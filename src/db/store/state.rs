@@ -108,6 +108,13 @@ impl Pending {
     }
 }
 
+/// A number for a new table. Used up even if the table is not finished.
+pub(super) fn take_table(next: &mut TableId) -> TableId {
+    let id = *next;
+    *next = id.next().expect("a database does not write 2^64 tables");
+    id
+}
+
 impl State {
     pub(super) fn new(manifest: Manifest) -> Self {
         let buckets = manifest.buckets.into_iter().map(|record| {
@@ -146,9 +153,7 @@ impl State {
 
     /// A number for a new table.
     pub(super) fn take_table(&mut self) -> TableId {
-        let id = self.next_table;
-        self.next_table = id.next().expect("a database does not write 2^64 tables");
-        id
+        take_table(&mut self.next_table)
     }
 
     /// Notes a bucket that was created.
