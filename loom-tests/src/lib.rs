@@ -7,6 +7,8 @@
 
 #[path = "../../src/codec/mod.rs"]
 mod codec;
+#[path = "../../src/crc.rs"]
+mod crc;
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
 #[path = "../../src/id.rs"]
@@ -17,13 +19,17 @@ mod mvcc;
 mod skiplist;
 #[path = "../../src/ssi/mod.rs"]
 mod ssi;
+mod storage;
 mod sync;
+#[path = "../../src/wal/mod.rs"]
+mod wal;
 
 pub mod epoch_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;
 pub mod ssi_models;
+pub mod wal_models;
 
 /// Tests that run models of a suite, each with so many roles on the main thread in turn.
 #[macro_export]
