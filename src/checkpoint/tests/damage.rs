@@ -280,6 +280,18 @@ fn contradictions_are_refused() {
     }
 }
 
+#[test]
+fn bytes_between_the_fields_of_the_footer_are_refused() {
+    let (disk, record, mut bytes) = small();
+    let last_key_length = parts(&bytes).unwrap().footer + 103;
+    assert_eq!(bytes[last_key_length], 5);
+    bytes[last_key_length] = 4;
+    reseal(&mut bytes);
+    disk.put(&table_path(3), &bytes);
+    let opened = Table::open_unlisted(&disk, directory(), record.table);
+    assert!(matches!(opened, Err(CheckpointError::Corruption { .. })));
+}
+
 /// Fields that are wrong in such a way that others confirm them.
 #[test]
 fn contradictions_in_agreement_are_refused() {
@@ -287,14 +299,17 @@ fn contradictions_in_agreement_are_refused() {
     let Parts { index, footer } = parts(&bytes).unwrap();
     let find = |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
     let birch = find(b"birch");
-    let cases: [(&str, Vec<(usize, u8)>); 5] = [
+    let fewer = [(72, 2), (index + 16, 2), (footer + 56, 2)];
+    let last_is_birch = (footer + 107..).zip(*b"birch");
+    let cases: [(&str, Vec<(usize, u8)>); 6] = [
         ("entries, but not in the block", vec![(index + 16, 2), (footer + 56, 2)]),
         ("entries, but not in the index", vec![(72, 2), (footer + 56, 2), (footer + 64, 1)]),
         ("first key, but not of the entry", vec![(index + 24, b'A'), (footer + 100, b'A')]),
+        ("fewer entries than there are", fewer.to_vec()),
         (
-            "one entry less, and bytes that are none",
             // The last entry claims a longer value than there is.
-            vec![(72, 2), (index + 16, 2), (footer + 56, 2), (find(b"cedar") - 4, 6)],
+            "bytes that are no entry",
+            last_is_birch.chain(fewer).chain([(find(b"cedar") - 4, 6)]).collect(),
         ),
         ("keys out of order", vec![(birch, b'a'), (birch + 1, b'a')]),
     ];
