@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod figure;
 mod manifest;
 mod table;
 
