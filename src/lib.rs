@@ -72,15 +72,22 @@ mod txn;
 mod wal;
 
 pub use bucket::Iter;
+pub use checkpoint::CheckpointError;
 #[cfg(feature = "serde")]
 pub use codec::Serde;
 pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
-pub use db::{Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed};
+pub use db::{
+    Aborts, BucketInfo, Checkpointed, Database, LogStats, OldestSnapshot, Options, Recovery,
+    RecoveryStep, Stats, Vacuumed,
+};
 pub use error::{Conflict, ConflictKind, Error, Result};
-pub use id::Timestamp;
+pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
 pub use mvcc::{Key, Lookup, Prefix, Value};
-pub use txn::{Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions};
+pub use txn::{
+    Bucket, Durability, Integer, Isolation, Receipt, Snapshot, Transaction, TransactionOptions,
+};
+pub use wal::{Flaw, WalError};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

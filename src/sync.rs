@@ -20,7 +20,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, panicking, scope, sleep, yield_now};
 
     /// The thread that runs this.
     pub(crate) fn current_id() -> std::thread::ThreadId {

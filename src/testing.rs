@@ -8,6 +8,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Bound;
 
+pub use crate::storage::{
+    Access, Call, Disk, Fault, FaultDisk, File, Lock, Map, Moment, Op, Sabotage, Sabotages, Storage,
+};
+
 struct Pair<K, V> {
     key: K,
     value: V,

@@ -31,7 +31,7 @@ fn text(key: &str) -> String {
     key.to_owned()
 }
 
-fn kind(outcome: Result<Timestamp, Error>) -> Option<ConflictKind> {
+fn kind<T>(outcome: Result<T, Error>) -> Option<ConflictKind> {
     match outcome {
         Ok(_) => None,
         Err(Error::Conflict(conflict)) => Some(conflict.kind()),

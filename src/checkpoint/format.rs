@@ -32,7 +32,7 @@ use super::directory::TableId;
 use super::error::{CheckpointError, Result};
 use super::fields::{Fields, length_u32, put_sized};
 use crate::crc::crc32;
-use crate::id::{BucketId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 
 /// The one version that this release reads and writes.
 pub(super) const VERSION: u16 = 1;
@@ -51,7 +51,7 @@ const FLAG_SORTED: u16 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) database: DatabaseId,
-    pub(crate) bucket: BucketId,
+    pub(crate) bucket: StoredId,
     pub(crate) table: TableId,
 }
 
@@ -66,7 +66,7 @@ impl Origin {
         Ok(Self {
             database: DatabaseId::from_raw(fields.u128()?),
             table: TableId::from_raw(fields.u64()?),
-            bucket: BucketId::from_raw(fields.u32()?),
+            bucket: StoredId::from_raw(fields.u32()?),
         })
     }
 

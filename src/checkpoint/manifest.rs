@@ -28,7 +28,7 @@ use super::error::{CheckpointError, Result};
 use super::fields::{Fields, length_u32, put_sized};
 use super::format::TableKind;
 use crate::crc::crc32;
-use crate::id::{BucketId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, Sabotage, Sabotages, Storage};
 
 const NAME: &str = "MANIFEST";
@@ -47,7 +47,7 @@ pub(crate) struct Manifest {
     /// One more than that of the manifest before.
     pub(crate) generation: u64,
     /// The id for the bucket that is created next.
-    pub(crate) next_bucket: BucketId,
+    pub(crate) next_bucket: StoredId,
     /// The id for the table that is written next.
     pub(crate) next_table: TableId,
     /// Where the log that is still needed begins.
@@ -63,7 +63,7 @@ pub(crate) struct Manifest {
 /// A durable bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BucketRecord {
-    pub(crate) id: BucketId,
+    pub(crate) id: StoredId,
     pub(crate) name: String,
     /// What `Encode::type_identity` of the keys says.
     pub(crate) key_type: String,
@@ -110,7 +110,7 @@ impl Manifest {
         Self {
             database,
             generation: 0,
-            next_bucket: BucketId::from_raw(0),
+            next_bucket: StoredId::from_raw(0),
             next_table: TableId::FIRST,
             first_needed: Lsn::ZERO,
             clean_end: None,
@@ -280,7 +280,7 @@ impl Manifest {
         let mut manifest = Self {
             database: DatabaseId::from_raw(fields.u128()?),
             generation: fields.u64()?,
-            next_bucket: BucketId::from_raw(fields.u32()?),
+            next_bucket: StoredId::from_raw(fields.u32()?),
             next_table: TableId::from_raw(fields.u64()?),
             first_needed: Lsn::from_raw(fields.u64()?),
             clean_end: Some(Lsn::from_raw(fields.u64()?)).filter(|&lsn| lsn != Lsn::ZERO),
@@ -319,7 +319,7 @@ impl Manifest {
 
 impl BucketRecord {
     fn read(fields: &mut Fields<'_>) -> Result<Self> {
-        let id = BucketId::from_raw(fields.u32()?);
+        let id = StoredId::from_raw(fields.u32()?);
         let is_ordered = match fields.u8()? {
             0 => false,
             1 => true,

@@ -18,7 +18,7 @@ use super::format::{
 };
 use super::manifest::TableRecord;
 use crate::crc::crc32;
-use crate::id::{BucketId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, File, Storage};
 
 /// An open table. Threads share it.
@@ -51,7 +51,7 @@ impl Table {
         storage: &dyn Storage,
         directory: &Path,
         database: DatabaseId,
-        bucket: BucketId,
+        bucket: StoredId,
         record: &TableRecord,
     ) -> Result<Self> {
         let table = Self::open_unlisted(storage, directory, record.table)?;

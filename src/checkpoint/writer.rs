@@ -115,6 +115,11 @@ impl<'a> TableWriter<'a> {
         self.written + (self.buffer.len() + self.block.len()) as u64
     }
 
+    /// Whether nothing was added yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
     /// Adds a key and its value.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.push_operation(Operation::Put, key, value)

@@ -58,8 +58,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// other handle in this one, until the lock is dropped. `None` if someone holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
-    /// Who holds the lock of a file, in words, as far as can be said. Ask after [`lock`](Self::lock)
-    /// answered `None`; at any other time the answer may be about someone who is gone.
+    /// Who holds the lock of a file, in words, as far as can be said. Ask after
+    /// [`lock`](Self::lock) answered `None`; otherwise the answer may be about someone long gone.
     fn holder(&self, _path: &Path) -> Option<String> {
         None
     }
@@ -77,9 +77,9 @@ pub enum Access {
 }
 
 /// An open file. Reads and writes name their place; there is no cursor.
+#[expect(clippy::len_without_is_empty, reason = "asking for the length may fail")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "asking may fail")]
     fn len(&self) -> io::Result<u64>;
 
     /// Reads at `offset`; fewer bytes than asked for at the end of the file, or for any reason.
@@ -137,12 +137,12 @@ pub trait File: Debug + Send + Sync {
     /// Makes bytes and metadata durable.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Asks for bytes to be written back soon, so that a later sync has less to do. Makes nothing
-    /// durable. May do nothing.
+    /// Asks for bytes to be written back soon, so that a later sync has less to do, and says that
+    /// they will not be read soon. Makes nothing durable. May do nothing.
     fn write_back(&self, offset: u64, length: u64) -> io::Result<()>;
 
-    /// Maps the first `length` bytes, all of which have blocks and have been written, ready for
-    /// stores without page faults as far as the system allows. The file must be open for writing.
+    /// Maps the first `length` bytes, all of which have blocks and have been written, so that a
+    /// store waits for nothing. Mapping makes nothing dirty. The file must be open for writing.
     fn map(&self, length: usize) -> io::Result<Box<dyn Map>>;
 }
 
@@ -159,12 +159,17 @@ pub trait Map: Debug + Send + Sync {
 /// A held lock. Dropping it unlocks.
 pub trait Lock: Debug + Send + Sync {}
 
+mod disk;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
+#[expect(unsafe_code, reason = "stores into mapped files, whose bytes others may change")]
+mod mmap;
+mod platform;
 mod sabotage;
 #[cfg(test)]
 mod tests;
 
+pub use disk::Disk;
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{Call, Fault, FaultDisk, Moment, Op};
 pub use sabotage::{Sabotage, Sabotages};

@@ -236,7 +236,7 @@ impl Transaction for Open<'_, Txn<'_>> {
     }
 
     fn commit(self) -> Result<u64, Abort> {
-        self.inner.commit().map(palisade::Timestamp::get).map_err(abort)
+        self.inner.commit().map(|receipt| receipt.timestamp().get()).map_err(abort)
     }
 
     fn roll_back(self) {

@@ -107,7 +107,7 @@ fn tables_of_elsewhere_are_refused() {
     let content = read(&open(&disk, origin(3), &record).unwrap()).unwrap().0;
     let elsewhere = [
         Origin { database: DatabaseId::from_raw(1), ..origin(3) },
-        Origin { bucket: BucketId::from_raw(8), ..origin(3) },
+        Origin { bucket: StoredId::from_raw(8), ..origin(3) },
         origin(4),
     ];
     for foreign in elsewhere {

@@ -52,7 +52,7 @@ fn any_bucket() -> impl Strategy<Value = BucketRecord> {
             if let Some(first) = tables.first_mut() {
                 first.lower.clear();
             }
-            let id = BucketId::from_raw(0);
+            let id = StoredId::from_raw(0);
             BucketRecord { id, name, key_type, value_type, is_ordered, tables }
         },
     )
@@ -69,7 +69,7 @@ prop_compose! {
     ) -> Manifest {
         let (mut next_bucket, mut next_table) = (3, 9);
         for bucket in &mut buckets {
-            bucket.id = BucketId::from_raw(next_bucket);
+            bucket.id = StoredId::from_raw(next_bucket);
             bucket.name += &next_bucket.to_string();
             next_bucket += 2;
             for table in &mut bucket.tables {
@@ -80,7 +80,7 @@ prop_compose! {
         Manifest {
             database: DatabaseId::from_raw(database),
             generation,
-            next_bucket: BucketId::from_raw(next_bucket),
+            next_bucket: StoredId::from_raw(next_bucket),
             next_table: TableId::from_raw(next_table),
             first_needed: Lsn::from_raw(needed),
             clean_end: end.map(Lsn::from_raw),
@@ -213,7 +213,7 @@ fn contradictions_are_refused() {
     store(&quiet_disk(), &good());
     refused(|it| it.buckets[0].tables[1].table = TableId::from_raw(3));
     refused(|it| it.next_table = TableId::from_raw(4));
-    refused(|it| it.next_bucket = BucketId::from_raw(7));
+    refused(|it| it.next_bucket = StoredId::from_raw(7));
     refused(|it| it.buckets[0].tables[0].lower = vec![1]);
     refused(|it| it.buckets[0].tables[0].kind = TableKind::Delta);
     refused(|it| {
@@ -221,9 +221,9 @@ fn contradictions_are_refused() {
         it.buckets.push(BucketRecord { tables: Vec::new(), name: "other".into(), ..second });
     });
     refused(|it| {
-        it.next_bucket = BucketId::from_raw(9);
+        it.next_bucket = StoredId::from_raw(9);
         let second = it.buckets[0].clone();
-        let id = BucketId::from_raw(8);
+        let id = StoredId::from_raw(8);
         it.buckets.push(BucketRecord { id, tables: Vec::new(), ..second });
     });
     refused(|it| it.clean_end = Some(Lsn::ZERO));

@@ -14,7 +14,7 @@ use super::format::{Origin, TableKind};
 use super::manifest::{BucketRecord, Manifest, TableRecord};
 use super::table::Table;
 use super::writer::TableWriter;
-use crate::id::{BucketId, DatabaseId, Lsn, Timestamp};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{FaultDisk, Storage};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ fn quiet_disk() -> FaultDisk {
 }
 
 fn origin(table: u64) -> Origin {
-    let (bucket, table) = (BucketId::from_raw(7), TableId::from_raw(table));
+    let (bucket, table) = (StoredId::from_raw(7), TableId::from_raw(table));
     Origin { database: DATABASE, bucket, table }
 }
 
@@ -83,10 +83,10 @@ fn read(table: &Table) -> Result<(Content, Vec<ValuePosition>), CheckpointError>
 
 fn manifest(tables: Vec<TableRecord>) -> Manifest {
     let mut manifest = Manifest::new(DATABASE);
-    manifest.next_bucket = BucketId::from_raw(8);
+    manifest.next_bucket = StoredId::from_raw(8);
     manifest.next_table = TableId::from_raw(100);
     manifest.buckets.push(BucketRecord {
-        id: BucketId::from_raw(7),
+        id: StoredId::from_raw(7),
         name: "words".into(),
         key_type: "string".into(),
         value_type: "u64".into(),

@@ -152,7 +152,8 @@ fn pivot_is_refused_once_a_reader_has_been_there() {
         let pivot = begin(&log, &guard);
         let batch = commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
         if has_reader {
-            let (entry, snapshot) = log.begin_seen(None, &guard);
+            let (entry, seen) = log.begin_seen(None, &guard);
+            let Seen::At(snapshot) = seen else { unreachable!("nothing is to be confirmed") };
             assert_eq!(snapshot, batch);
             log.leave_seen(entry);
         }

@@ -8,16 +8,16 @@
 //!              │crash   │crash        other disks; this one goes on
 //! ```
 //!
-//! 1. It promises what [`Storage`] promises, and keeps nothing else on purpose: whatever a crash may
-//!    lose is lost by some seed.
+//! 1. It promises what [`Storage`] promises, and keeps nothing else on purpose: whatever a crash
+//!    may lose is lost by some seed.
 //! 2. One seed and one order of calls always give the same bytes.
 //! 3. [`FaultDisk::crash`] copies no file: images share pages until one of them is written to. So
 //!    many crash states can be taken from one run while it goes on.
 //! 4. A disk never calls an observer while it is locked.
 //!
 //! The system is modelled after Linux: a failed write-back leaves the lost sectors clean, and is
-//! told once to each open file; a process that dies loses nothing that it wrote ([`kill`]
-//! (FaultDisk::kill)); the power takes what was not synced ([`crash`](FaultDisk::crash)).
+//! told once to each open file; a process that dies loses nothing that it wrote
+//! ([`FaultDisk::kill`]); a power cut takes what was not synced ([`FaultDisk::crash`]).
 
 mod call;
 mod damage;
@@ -117,9 +117,9 @@ impl FaultDisk {
     }
 
     /// About one call in so many is preceded by a write-back of some dirty sectors; 0 for none.
-    /// Without this the seed decides.
+    /// Disks made from this one by a crash inherit it. Without this the seed decides.
     pub fn set_write_back(&self, every: u64) {
-        self.state().write_back_every = every;
+        self.state().set_write_back(every);
     }
 
     /// Calls this at every call from now on. The disk is not locked meanwhile, so the observer may

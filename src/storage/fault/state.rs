@@ -22,7 +22,8 @@ pub(super) struct State {
     pub(super) locks: BTreeSet<InodeId>,
     pub(super) random: Random,
     /// About one call in so many is followed by some write-back; none if zero.
-    pub(super) write_back_every: u64,
+    write_back_every: u64,
+    write_back_set: bool,
     pub(super) capacity: Option<u64>,
     pub(super) off: bool,
     pub(super) calls: u64,
@@ -43,6 +44,7 @@ impl State {
             locks: BTreeSet::new(),
             random,
             write_back_every,
+            write_back_set: false,
             capacity: None,
             off: false,
             calls: 0,
@@ -51,6 +53,20 @@ impl State {
             trace: VecDeque::new(),
             observer: None,
         }
+    }
+
+    pub(super) fn set_write_back(&mut self, every: u64) {
+        self.write_back_every = every;
+        self.write_back_set = true;
+    }
+
+    /// What holds for this disk and for those made from it.
+    fn inherit(mut self, before: &Self) -> Self {
+        self.capacity = before.capacity;
+        if before.write_back_set {
+            self.set_write_back(before.write_back_every);
+        }
+        self
     }
 
     /// Gives a call its number.
@@ -149,16 +165,13 @@ impl State {
             (id, inode.crash(&mut random))
         };
         let inodes = names.all().map(survive).collect();
-        let mut next = Self::new(names, inodes, random.next());
-        next.capacity = self.capacity;
-        next
+        Self::new(names, inodes, random.next()).inherit(self)
     }
 
     /// The disk as the death of the process leaves it.
     pub(super) fn kill(&self, seed: u64) -> Self {
         let inodes = self.inodes.iter().map(|(&id, inode)| (id, inode.reopened())).collect();
-        let mut next = Self::new(self.names.clone(), inodes, seed);
-        next.capacity = self.capacity;
+        let mut next = Self::new(self.names.clone(), inodes, seed).inherit(self);
         next.forget_unreachable();
         next
     }

@@ -1,0 +1,60 @@
+//! A file as memory: the one place of this floor that needs unsafe code.
+//!
+//! 1. No reference to mapped memory is ever made, only a raw pointer: the system, other processes
+//!    and writes to the file may change those bytes at any time.
+//! 2. Every store lies inside the map. [`FileMap::store`] checks it.
+//! 3. The file is at least as long as the map when that is made, and the seam has no call that
+//!    shortens a file. If somebody else does, a store ends the process by a signal; it can not
+//!    touch other memory.
+//!
+//! Used by `disk` alone.
+
+use crate::storage::Map;
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::File;
+use std::{io, ptr};
+
+/// A mapped file.
+#[derive(Debug)]
+pub(super) struct FileMap {
+    map: MmapRaw,
+}
+
+impl FileMap {
+    /// Maps the first `length` bytes of a file that is open for writing.
+    pub(super) fn new(file: &File, length: usize) -> io::Result<Self> {
+        let reaches = file.metadata()?.len() >= length as u64;
+        if length == 0 || !reaches {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let map = MmapOptions::new().len(length).map_raw(file)?;
+        prefault(&map);
+        Ok(Self { map })
+    }
+}
+
+/// Brings the pages in, so that no store waits for the device. They are not made writable ahead:
+/// that would make every one of them dirty, and the next sync write the whole file for nothing;
+/// and each sync takes it back. All of it is a hint, which an old system may refuse.
+#[cfg(target_os = "linux")]
+fn prefault(map: &MmapRaw) {
+    use memmap2::Advice;
+    let _ = map.advise(Advice::Random);
+    let _ = map.advise(Advice::PopulateRead);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefault(_map: &MmapRaw) {}
+
+impl Map for FileMap {
+    #[inline]
+    fn store(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.map.len()), "a store outside of the map");
+        // SAFETY: invariant 2, asserted above: the place is inside the map or at its end.
+        let place = unsafe { self.map.as_mut_ptr().add(offset) };
+        // SAFETY: all of the place is inside the map (invariant 2), which `self` keeps mapped for
+        // writing (invariant 3). `bytes` is borrowed and so no part of it (invariant 1).
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
+    }
+}

@@ -1,0 +1,202 @@
+//! The stock: segments made ready before they are needed, and those that can be used again.
+//!
+//! ```text
+//!   release ─► free ─► recycle ─► ready ─► the log
+//!                      create  ─►
+//! ```
+//!
+//! 1. Ready segments are numbered in the order in which they will be used, above every segment
+//!    in use. One that was overtaken is numbered anew.
+//! 2. Only one thread at a time makes segments. One that needs a segment while another makes one
+//!    waits for that.
+//! 3. Making one may fail, and nothing is damaged: the old state stays.
+//! 4. A free segment is made into another only when nobody reads it any more.
+
+use std::collections::VecDeque;
+
+use crate::id::{DatabaseId, SegmentId};
+use crate::storage::Sabotage;
+use crate::sync::{Arc, Mutex};
+use crate::wal::disk::Disk;
+use crate::wal::error::WalError;
+use crate::wal::segment::{Header, Maker, Ready, Segment};
+
+/// Where new segments come from. Locks are taken in the order `numbers`, `shelf`.
+#[derive(Debug)]
+pub(super) struct Stock {
+    database: DatabaseId,
+    segment_bytes: u32,
+    spares_max: usize,
+    is_mapped: bool,
+    /// Held while a segment is made.
+    numbers: Mutex<Numbers>,
+    shelf: Mutex<Shelf>,
+}
+
+/// The numbers and salts to come.
+#[derive(Debug)]
+struct Numbers {
+    /// The highest number given out.
+    highest: Option<SegmentId>,
+    salt: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    ready: VecDeque<Ready>,
+    free: Vec<Arc<Segment>>,
+}
+
+impl Stock {
+    pub(super) fn new(
+        (database, segment_bytes): (DatabaseId, u32),
+        (spares_max, is_mapped): (usize, bool),
+        highest: Option<SegmentId>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            database,
+            segment_bytes,
+            spares_max,
+            is_mapped,
+            numbers: Mutex::new(Numbers { highest, salt: seed }),
+            shelf: Mutex::new(Shelf::default()),
+        }
+    }
+
+    /// Ready segments.
+    pub(super) fn spares(&self) -> usize {
+        self.shelf.lock().ready.len()
+    }
+
+    /// A segment of at least `bytes`, ready or made now.
+    pub(super) fn take(&self, disk: &Disk, bytes: u32) -> Result<Ready, WalError> {
+        if bytes > self.segment_bytes {
+            return self.take_large(disk, bytes);
+        }
+        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+            return Ok(ready);
+        }
+        let mut numbers = self.numbers.lock();
+        // Invariant 2: another thread may have made one while this one waited.
+        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+            return Ok(ready);
+        }
+        self.make(disk, &mut numbers, &[])
+    }
+
+    /// A segment for one large record.
+    fn take_large(&self, disk: &Disk, bytes: u32) -> Result<Ready, WalError> {
+        let mut numbers = self.numbers.lock();
+        let header = self.header(&mut numbers, bytes, None)?;
+        let large = self.maker(disk).create(header, &[])?;
+        // Invariant 1: the ones that are ready have lower numbers.
+        let mut shelf = self.shelf.lock();
+        while let Some(overtaken) = shelf.ready.pop_front() {
+            shelf.free.push(Arc::new(overtaken.segment));
+        }
+        Ok(large)
+    }
+
+    /// Makes one more segment ready, unless there are enough. Says whether it made one.
+    pub(super) fn prepare(&self, disk: &Disk) -> Result<bool, WalError> {
+        let mut numbers = self.numbers.lock();
+        if self.spares() >= self.spares_max {
+            return Ok(false);
+        }
+        let ready = self.make(disk, &mut numbers, &[])?;
+        self.shelf.lock().ready.push_back(ready);
+        Ok(true)
+    }
+
+    /// The first segment of an opening, with its first record, durable.
+    pub(super) fn begin(
+        &self,
+        disk: &Disk,
+        first: impl FnOnce(&Header) -> Vec<u8>,
+    ) -> Result<Ready, WalError> {
+        let mut numbers = self.numbers.lock();
+        let old = self.pop_free();
+        let salt = old.as_ref().map(Segment::salt);
+        let header = self.header(&mut numbers, self.segment_bytes, salt.filter(|_| keeps(disk)))?;
+        let first = first(&header);
+        match old {
+            Some(old) => self.maker(disk).recycle(old, header, &first),
+            None => self.maker(disk).create(header, &first),
+        }
+    }
+
+    fn make(&self, disk: &Disk, numbers: &mut Numbers, first: &[u8]) -> Result<Ready, WalError> {
+        if let Some(old) = self.pop_free() {
+            let salt = Some(old.salt()).filter(|_| keeps(disk));
+            let header = self.header(numbers, self.segment_bytes, salt)?;
+            return self.maker(disk).recycle(old, header, first);
+        }
+        let header = self.header(numbers, self.segment_bytes, None)?;
+        self.maker(disk).create(header, first)
+    }
+
+    fn maker<'a>(&self, disk: &'a Disk) -> Maker<'a> {
+        Maker { disk, is_mapped: self.is_mapped }
+    }
+
+    /// A number and a salt that were not used before.
+    fn header(
+        &self,
+        numbers: &mut Numbers,
+        size: u32,
+        salt: Option<u32>,
+    ) -> Result<Header, WalError> {
+        let next = numbers.highest.map_or(Some(SegmentId::FIRST), SegmentId::next);
+        let segment = next.ok_or(WalError::SegmentsUsedUp)?;
+        numbers.highest = Some(segment);
+        let fresh = draw(&mut numbers.salt);
+        Ok(Header { database: self.database, segment, salt: salt.unwrap_or(fresh), size })
+    }
+
+    /// A free segment of the usual size that nobody reads (4).
+    fn pop_free(&self) -> Option<Segment> {
+        let mut shelf = self.shelf.lock();
+        let usable = |segment: &Arc<Segment>| {
+            segment.size() == self.segment_bytes && Arc::strong_count(segment) == 1
+        };
+        let at = shelf.free.iter().position(usable)?;
+        Arc::into_inner(shelf.free.swap_remove(at))
+    }
+
+    /// Takes over segments that hold nothing of the log any more.
+    pub(super) fn put_back(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
+        self.shelf.lock().free.extend(segments);
+    }
+
+    /// Removes free segments that are too many or of an unusual size. The first failure is told;
+    /// it leaves a file that the next opening finds.
+    pub(super) fn trim(&self, disk: &Disk) -> Result<(), WalError> {
+        let surplus = {
+            let mut shelf = self.shelf.lock();
+            let wanted = self.spares_max.saturating_sub(shelf.ready.len());
+            let is_usual = |segment: &Arc<Segment>| segment.size() == self.segment_bytes;
+            let (mut usual, mut surplus): (Vec<_>, Vec<_>) =
+                shelf.free.drain(..).partition(is_usual);
+            surplus.extend(usual.split_off(wanted.min(usual.len())));
+            shelf.free = usual;
+            surplus
+        };
+        let removed = surplus.iter().map(|segment| disk.remove(segment.path()));
+        removed.fold(Ok(()), Result::and)
+    }
+}
+
+fn keeps(disk: &Disk) -> bool {
+    disk.breaks(Sabotage::KeepSalt)
+}
+
+/// The next number of a sequence that hits every value once (`SplitMix64`).
+fn draw(state: &mut u64) -> u32 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut mixed = *state;
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let [.., a, b, c, d] = (mixed ^ mixed >> 31).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
