@@ -5,6 +5,8 @@
 //! proves that the models can fail.
 #![allow(dead_code, unused_imports, reason = "a model uses a part of each floor")]
 
+#[path = "../../src/codec/mod.rs"]
+mod codec;
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
 #[path = "../../src/id.rs"]

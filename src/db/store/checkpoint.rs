@@ -61,6 +61,13 @@ struct Span {
     high: Option<Vec<u8>>,
 }
 
+/// What a checkpoint is to do.
+struct Plan {
+    spans: Vec<Span>,
+    /// The buckets that are in memory.
+    open: Vec<StoredId>,
+}
+
 /// What a span has become.
 struct Rewritten {
     span: Span,
@@ -85,13 +92,18 @@ impl Store {
         let end = self.wal.position();
         self.mark_touched(engine, progress.scanned, end)?;
         progress.scanned = end;
-        let spans = self.write_deltas_and_plan(engine)?;
+        let plan = self.write_deltas_and_plan(engine)?;
         let mut done = Vec::new();
-        for span in spans {
-            let ranges = self.rewrite(engine, &span)?;
-            done.push(Rewritten { span, ranges });
+        let rewritten = plan.spans.into_iter().try_for_each(|span| {
+            done.push(Rewritten { span, ranges: Vec::new() });
+            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last))
+        });
+        if let Err(error) = rewritten {
+            let tables = done.iter().flat_map(|it| &it.ranges).filter_map(|it| it.table.as_ref());
+            self.remove_tables(tables.map(|table| table.table));
+            return Err(error);
         }
-        self.finish(engine, done, end)
+        self.finish(engine, done, &plan.open, end)
     }
 
     /// Marks the ranges that records between two positions of the log touch.
@@ -111,10 +123,10 @@ impl Store {
 
     /// Writes down what is pending for buckets that nobody has opened, and says what is to be
     /// written anew of the others.
-    fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Vec<Span>> {
+    fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
         let mut state = self.state.lock();
         let mut table = state.next_table;
-        let mut spans = Vec::new();
+        let (mut spans, mut opened) = (Vec::new(), Vec::new());
         for (&id, bucket) in &mut state.buckets {
             match &bucket.life {
                 Life::Closed(pending) if !pending.is_empty() => {
@@ -125,15 +137,17 @@ impl Store {
                 }
                 Life::Closed(_) => {}
                 &Life::Open(open) => {
-                    spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
+                    opened.push(id);
+                    let table_bytes = self.files.checkpoint.table_bytes;
+                    spans.extend(plan(id, open, &bucket.ranges, table_bytes));
                 }
             }
         }
         state.next_table = table;
         drop(state);
         // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
-        spans.retain(|span| !engine.catalog().tables().get(span.open).is_dropped());
-        Ok(spans)
+        spans.retain(|span: &Span| !engine.catalog().tables().get(span.open).is_dropped());
+        Ok(Plan { spans, open: opened })
     }
 
     fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
@@ -144,7 +158,7 @@ impl Store {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
         let writer =
             TableWriter::create(&*self.storage, &self.directory, origin, kind, 0, move |bytes| {
-                pace.after(bytes)
+                pace.after(bytes);
             })?;
         Ok(writer.sabotage(self.files.sabotages))
     }
@@ -173,8 +187,8 @@ impl Store {
     }
 
     /// Writes the tables of a span, each from a snapshot of its own (keeps 1).
-    fn rewrite(&self, engine: &Arc<Engine>, span: &Span) -> Result<Vec<RangeState>> {
-        let mut ranges = Vec::new();
+    fn rewrite(&self, engine: &Arc<Engine>, to: &mut Rewritten) -> Result<()> {
+        let Rewritten { span, ranges } = to;
         let mut low = span.low.clone();
         loop {
             let number = self.state.lock().take_table();
@@ -185,7 +199,7 @@ impl Store {
             }
             match written.next {
                 Some(next) => low = next,
-                None => return Ok(ranges),
+                None => return Ok(()),
             }
         }
     }
@@ -238,8 +252,15 @@ impl Store {
         Ok(written)
     }
 
-    /// Puts the new ranges in the place of the old, and then the manifest that says so.
-    fn finish(&self, engine: &Arc<Engine>, done: Vec<Rewritten>, end: Lsn) -> Result<Checkpointed> {
+    /// Puts the new ranges in the place of the old, and then the manifest that says so. The deltas
+    /// of the buckets that were open are in those ranges now.
+    fn finish(
+        &self,
+        engine: &Arc<Engine>,
+        done: Vec<Rewritten>,
+        open: &[StoredId],
+        end: Lsn,
+    ) -> Result<Checkpointed> {
         if !self.files.sabotages.breaks(Sabotage::TableAheadOfLog) {
             self.wal.sync_to(self.wal.position())?;
         }
@@ -256,8 +277,8 @@ impl Store {
                 None => garbage.extend(tables.map(|table| table.table)),
             }
         }
-        for bucket in state.buckets.values_mut() {
-            if matches!(bucket.life, Life::Open(_)) {
+        for id in open {
+            if let Some(bucket) = state.buckets.get_mut(id) {
                 garbage.extend(bucket.deltas.drain(..).map(|delta| delta.table));
             }
         }
@@ -268,14 +289,14 @@ impl Store {
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
-        self.remove_tables(&garbage);
+        self.remove_tables(garbage.into_iter());
         tracing::debug!(?outcome, "checkpoint");
         Ok(outcome)
     }
 
     /// Removes tables that the manifest on disk does not name any more. What cannot be removed
     /// stays until the database is opened again.
-    fn remove_tables(&self, tables: &[TableId]) {
+    fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
         for table in tables {
             let path = table.path(&self.directory);
             if let Err(error) = self.storage.remove(&path) {
@@ -306,16 +327,16 @@ fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u6
     let mut spans: Vec<Span> = Vec::new();
     for (at, range) in ranges.iter().enumerate() {
         let follows = spans.last().is_some_and(|span| span.places.end == at);
-        if !range.is_touched && !(follows && range.is_small(table_bytes)) {
+        let joins = follows && range.is_small(table_bytes);
+        if !range.is_touched && !joins {
             continue;
         }
         let high = ranges.get(at + 1).map(|next| next.lower.clone());
-        match spans.last_mut().filter(|_| follows) {
-            Some(span) => (span.places.end, span.high) = (at + 1, high),
-            None => {
-                let (low, places) = (range.lower.clone(), at..at + 1);
-                spans.push(Span { bucket, open, places, low, high });
-            }
+        if let Some(span) = spans.last_mut().filter(|_| follows) {
+            (span.places.end, span.high) = (at + 1, high);
+        } else {
+            let (low, places) = (range.lower.clone(), at..at + 1);
+            spans.push(Span { bucket, open, places, low, high });
         }
     }
     spans
