@@ -49,7 +49,7 @@ fn every_flipped_bit_is_found() {
         let is_block = (64 * 8..index as u64 * 8).contains(&bit);
         let opened = Table::open_unlisted(&disk, directory(), record.table);
         assert_eq!(opened.is_ok(), is_block, "bit {bit}");
-        disk.flip_bit(&table_path(3), bit);
+        assert!(disk.flip_bit(&table_path(3), bit));
     }
     open(&disk, origin(3), &record).unwrap().verify().unwrap();
 }
