@@ -349,6 +349,9 @@ impl Database {
         drop(self.shared.vacuum.lock().take());
         let Some(keeper) = &self.shared.keeper else { return Ok(()) };
         keeper.stop();
+        if keeper.store.has_many_segments() {
+            keeper.store.checkpoint(self.engine())?;
+        }
         if let Some(journal) = self.engine().journal() {
             journal.close();
         }

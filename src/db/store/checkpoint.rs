@@ -34,6 +34,10 @@ use crate::sync::{Arc, thread};
 use crate::txn::{Engine, Snapshot};
 use crate::wal::{Kind, unreadable};
 
+/// Segments beyond which a short log is tidied, and what short means, in bytes.
+const SEGMENTS_MAX: usize = 16;
+const TIDY_BYTES: u64 = 4 << 20;
+
 /// How far the log has been looked at.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -84,7 +88,13 @@ impl Store {
         };
         let policy = &self.files.checkpoint;
         let share = tables / 100 * u64::from(policy.percent_of_data);
-        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share)
+        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share) || self.has_many_segments()
+    }
+
+    /// Whether the log is in so many pieces, one for each time the database was opened perhaps,
+    /// that the files should be tidied although they hold little.
+    pub(in crate::db) fn has_many_segments(&self) -> bool {
+        self.wal.stats().segments > SEGMENTS_MAX && self.wal.bytes_since(self.needed()) < TIDY_BYTES
     }
 
     /// Writes what changed since the last checkpoint, and lets the log before it go.
