@@ -1,4 +1,4 @@
-//! The twin of the engine's `storage`: the same seam, over files in memory that have a durable half.
+//! The twin of the engine's `storage`: the same seam, over files in memory with a durable half.
 //!
 //! What a file holds is no part of the model, so it lies behind a lock that loom does not see. A
 //! sync takes what is written when it begins, lets others run, and makes that durable when it ends.

@@ -214,11 +214,11 @@ impl Draft {
         let mut bytes = self.bytes;
         let payload = bytes.get(HEADER..).expect("what was there stays there");
         Self::check(payload.len())?;
-        let payload_crc = crc32(payload_seed(database), payload);
+        let crc = crc32(payload_seed(database), payload);
         let length = u32::try_from(bytes.len()).expect("a payload is at most 1 GiB");
         bytes.resize(frame_bytes(bytes.len()), 0);
         let ops = u16::try_from(ops & usize::from(u16::MAX)).expect("cut to sixteen bits");
-        Ok(Payload { frame: bytes, length, payload_crc, ops })
+        Ok(Payload { frame: bytes, length, crc, ops })
     }
 }
 
@@ -228,7 +228,7 @@ pub(crate) struct Payload {
     /// Room for the header, the payload, the padding.
     frame: Vec<u8>,
     length: u32,
-    payload_crc: u32,
+    crc: u32,
     ops: u16,
 }
 
@@ -256,7 +256,7 @@ impl Payload {
             lsn,
             durable,
             timestamp,
-            payload_crc: self.payload_crc,
+            payload_crc: self.crc,
             kind: Kind::Commit as u8,
             flags: 0,
             ops: self.ops,

@@ -23,7 +23,7 @@ use crate::wal::disk::Disk;
 use crate::wal::error::WalError;
 use crate::wal::segment::{Header, Maker, Ready, Segment};
 
-/// Where new segments come from. Locks are taken in the order `numbers`, `shelf`.
+/// Where new segments come from. Locks are taken in the order `numbers`, `rack`.
 #[derive(Debug)]
 pub(super) struct Stock {
     database: DatabaseId,
@@ -32,7 +32,7 @@ pub(super) struct Stock {
     is_mapped: bool,
     /// Held while a segment is made.
     numbers: Mutex<Numbers>,
-    shelf: Mutex<Shelf>,
+    rack: Mutex<Rack>,
 }
 
 /// The size of the first segment, if no smaller one is asked for.
@@ -49,7 +49,7 @@ struct Numbers {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct Rack {
     ready: VecDeque<Ready>,
     free: Vec<Arc<Segment>>,
 }
@@ -71,13 +71,13 @@ impl Stock {
                 size: segment_bytes.min(FIRST_BYTES),
                 salt: seed,
             }),
-            shelf: Mutex::new(Shelf::default()),
+            rack: Mutex::new(Rack::default()),
         }
     }
 
     /// Ready segments.
     pub(super) fn spares(&self) -> usize {
-        self.shelf.lock().ready.len()
+        self.rack.lock().ready.len()
     }
 
     /// A segment of at least `bytes`, ready or made now.
@@ -98,9 +98,9 @@ impl Stock {
 
     /// The next segment, if it is ready and has room for so many bytes.
     fn pop_ready(&self, bytes: u32) -> Option<Ready> {
-        let mut shelf = self.shelf.lock();
-        let fits = shelf.ready.front().is_some_and(|ready| ready.segment.size() >= bytes);
-        if fits { shelf.ready.pop_front() } else { None }
+        let mut rack = self.rack.lock();
+        let fits = rack.ready.front().is_some_and(|ready| ready.segment.size() >= bytes);
+        if fits { rack.ready.pop_front() } else { None }
     }
 
     /// A segment for one record that is larger than those to come.
@@ -113,9 +113,9 @@ impl Stock {
         let header = self.header(numbers, bytes, None)?;
         let large = self.maker(disk).create(header, &[])?;
         // Invariant 1: the ones that are ready have lower numbers.
-        let mut shelf = self.shelf.lock();
-        while let Some(overtaken) = shelf.ready.pop_front() {
-            shelf.free.push(Arc::new(overtaken.segment));
+        let mut rack = self.rack.lock();
+        while let Some(overtaken) = rack.ready.pop_front() {
+            rack.free.push(Arc::new(overtaken.segment));
         }
         Ok(large)
     }
@@ -127,7 +127,7 @@ impl Stock {
             return Ok(false);
         }
         let ready = self.make(disk, &mut numbers, &[])?;
-        self.shelf.lock().ready.push_back(ready);
+        self.rack.lock().ready.push_back(ready);
         Ok(true)
     }
 
@@ -187,12 +187,12 @@ impl Stock {
 
     /// A free segment that is large enough and that nobody reads (4).
     fn pop_free(&self, size: u32) -> Option<Segment> {
-        let mut shelf = self.shelf.lock();
+        let mut rack = self.rack.lock();
         let usable = |segment: &Arc<Segment>| {
             self.is_usable(segment, size) && Arc::strong_count(segment) == 1
         };
-        let at = shelf.free.iter().position(usable)?;
-        Arc::into_inner(shelf.free.swap_remove(at))
+        let at = rack.free.iter().position(usable)?;
+        Arc::into_inner(rack.free.swap_remove(at))
     }
 
     /// Large enough, and no larger than one that would be made.
@@ -202,7 +202,7 @@ impl Stock {
 
     /// Takes over segments that hold nothing of the log any more.
     pub(super) fn put_back(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
-        self.shelf.lock().free.extend(segments);
+        self.rack.lock().free.extend(segments);
     }
 
     /// Removes free segments that are too many or too small. The first failure is told;
@@ -210,13 +210,13 @@ impl Stock {
     pub(super) fn trim(&self, disk: &Disk) -> Result<(), WalError> {
         let surplus = {
             let size = self.numbers.lock().size;
-            let mut shelf = self.shelf.lock();
-            let wanted = self.spares_max.saturating_sub(shelf.ready.len());
+            let mut rack = self.rack.lock();
+            let wanted = self.spares_max.saturating_sub(rack.ready.len());
             let is_usual = |segment: &Arc<Segment>| self.is_usable(segment, size);
             let (mut usual, mut surplus): (Vec<_>, Vec<_>) =
-                shelf.free.drain(..).partition(is_usual);
+                rack.free.drain(..).partition(is_usual);
             surplus.extend(usual.split_off(wanted.min(usual.len())));
-            shelf.free = usual;
+            rack.free = usual;
             surplus
         };
         let removed = surplus.iter().map(|segment| disk.remove(segment.path()));

@@ -30,7 +30,7 @@ proptest! {
         segment_bytes in 8192_u32..40_000,
     ) {
         let disk = FaultDisk::new(1);
-        let options = WalOptions { is_full, segment_bytes, ..small() };
+        let options = WalOptions { segment_bytes, is_full, ..small() };
         let mut model: Vec<Commit> = Vec::new();
         for (life, sizes) in lives.iter().enumerate() {
             let options = WalOptions { seed: life as u64, ..options };

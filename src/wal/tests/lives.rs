@@ -285,7 +285,7 @@ fn operate(stage: &Stage) -> Result<(), WalError> {
         _ => {
             let (from, expected) = {
                 let model = &stage.lock().model;
-                (model.needed, model.commits[model.skipped..].to_vec())
+                (model.needed, model.commits[model.skipped..model.ends.len()].to_vec())
             };
             let mut found = Vec::new();
             wal.read(from, wal.position(), &mut keep(&mut found))?;
@@ -304,7 +304,12 @@ fn crash(disk: &FaultDisk, stage: &Stage, sabotages: Sabotages) {
         let mut shared = stage.lock();
         shared.states += 1;
         let seed = shared.random.next();
-        (shared.model.clone(), Random(seed))
+        let mut model = shared.model.clone();
+        if let Some(wal) = &shared.wal {
+            let durable = model.ends.iter().take_while(|end| **end <= wal.durable()).count();
+            model.acknowledged = model.acknowledged.max(durable);
+        }
+        (model, Random(seed))
     };
     let is_kill = random.once_in(8);
     let seed = random.next();

@@ -21,9 +21,7 @@ fn crowd(wal: &Wal, commits: u64, clock: &parking_lot::Mutex<u64>) -> Vec<Result
             };
             let end = reservation.append(Timestamp::from_raw(timestamp))?;
             wal.sync_to(end)?;
-            if wal.durable() < end {
-                panic!("acknowledged at {}, durable to {}", end, wal.durable());
-            }
+            assert!(wal.durable() >= end, "acknowledged at {end}, durable to {}", wal.durable());
         }
         Ok(())
     };
