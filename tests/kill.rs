@@ -57,6 +57,7 @@ fn check_at_the_end(folder: &Path) {
 
 #[test]
 fn nothing_acknowledged_is_lost_to_kills_at_random_moments() {
+    let _alone = child::alone();
     let folder = tempfile::tempdir().unwrap();
     let (cycles, seed) = (env("KILL_CYCLES", 20), seed());
     println!("seed {seed}");
@@ -87,6 +88,7 @@ fn nothing_acknowledged_is_lost_to_kills_at_random_moments() {
 
 #[test]
 fn nothing_acknowledged_is_lost_to_kills_at_chosen_system_calls() {
+    let _alone = child::alone();
     if !child::has_program("strace", "--version") {
         println!("skipped: strace is not installed");
         return;

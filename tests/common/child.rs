@@ -3,11 +3,19 @@
 //! The child runs one test that is ignored otherwise, and is told what to do by the environment.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a child may take for anything before the test fails instead of waiting.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Has the tests of a binary run one after the other. A child that another thread starts holds all
+/// open files for a moment, until it becomes its program: locks and mounts, too.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What runs the ignored test `role` of this binary.
 pub(crate) fn arguments(role: &str) -> Vec<String> {
