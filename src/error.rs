@@ -118,6 +118,17 @@ pub enum Error {
     #[error("the database is open for reading only")]
     ReadOnly,
 
+    /// The directory has files in it, and something new was to be written there. Name another one.
+    #[error("{} is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The database lives in memory, so there is nothing to be copied.
+    #[error("the database lives in memory")]
+    InMemory,
+
     /// There is no database in the directory.
     #[error("there is no database in {}", path.display())]
     NotFound {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::id::DatabaseId;
 use crate::storage::{Disk, Sabotages, Storage};
 use crate::sync::Arc;
 use crate::txn::Durability;
@@ -73,6 +74,11 @@ impl Files {
             Some(seed) => seed.wrapping_add(purpose).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             None => RandomState::new().hash_one(purpose),
         }
+    }
+
+    /// A name for a database that is being made.
+    pub(super) fn database_id(&self) -> DatabaseId {
+        DatabaseId::from_raw(u128::from(self.random(1)) << 64 | u128::from(self.random(2)))
     }
 
     pub(super) fn wal_options(&self) -> WalOptions {

@@ -20,7 +20,7 @@ use crate::sync::{Arc, Mutex};
 use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOptions, run};
 
 use background::Background;
-use store::{Keeper, Store};
+use store::{Archive, Keeper, Reading, Store};
 
 pub use files::RecoveryStep;
 pub use options::Options;
@@ -60,10 +60,17 @@ pub struct Database {
 
 struct Shared {
     engine: Arc<Engine>,
-    /// Of a durable database.
-    keeper: Option<Arc<Keeper>>,
+    home: Home,
     /// Dropped with the last handle, which ends the thread.
     vacuum: Mutex<Option<Background>>,
+}
+
+/// Where a database is, besides in memory.
+#[derive(Debug)]
+enum Home {
+    Nowhere,
+    Files(Arc<Keeper>),
+    ReadOnly(Arc<Reading>),
 }
 
 impl Database {
@@ -99,12 +106,25 @@ impl Database {
         Options::new().open(directory)
     }
 
-    fn with(engine: Arc<Engine>, keeper: Option<Arc<Keeper>>, vacuum: Option<Background>) -> Self {
-        Self { shared: Arc::new(Shared { engine, keeper, vacuum: Mutex::new(vacuum) }) }
+    fn with(engine: Arc<Engine>, home: Home, vacuum: Option<Background>) -> Self {
+        Self { shared: Arc::new(Shared { engine, home, vacuum: Mutex::new(vacuum) }) }
     }
 
+    /// The files, if they may be written.
     fn store(&self) -> Option<&Store> {
-        self.shared.keeper.as_ref().map(|keeper| &*keeper.store)
+        match &self.shared.home {
+            Home::Files(keeper) => Some(&*keeper.store),
+            Home::Nowhere | Home::ReadOnly(_) => None,
+        }
+    }
+
+    /// The files, if there are any.
+    fn archive(&self) -> Option<&Archive> {
+        match &self.shared.home {
+            Home::Files(keeper) => Some(&keeper.store.archive),
+            Home::ReadOnly(reading) => Some(&reading.archive),
+            Home::Nowhere => None,
+        }
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -122,15 +142,16 @@ impl Database {
     /// [`Error::TypeMismatch`] if it holds other types, [`Error::OtherPersistence`] if it is
     /// volatile; [`Error::TooManyBuckets`]. [`Error::Checkpoint`] if its tables are damaged, and
     /// [`Error::Decode`] if its entries are not what the types make of them. [`Error::Log`] if it
-    /// is new and the log cannot take it.
+    /// is new and the log cannot take it; [`Error::BucketMissing`] if there is none and the database
+    /// is open for reading only.
     pub fn bucket<K, V>(&self, name: &str) -> Result<Bucket<K, V>>
     where
         K: Key + Encode + Decode,
         V: Value + Encode + Decode,
     {
         let engine = self.engine();
-        let id = match self.store() {
-            Some(store) => store.open_bucket::<K, V>(engine, name)?,
+        let id = match self.archive() {
+            Some(archive) => archive.open_bucket::<K, V>(engine, name)?,
             None => engine.catalog().open::<K, V>(name)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
@@ -147,8 +168,8 @@ impl Database {
     /// durable; [`Error::TooManyBuckets`].
     pub fn volatile_bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
         let engine = self.engine();
-        let id = match self.store() {
-            Some(store) => store.open_volatile::<K, V>(engine, name)?,
+        let id = match self.archive() {
+            Some(archive) => archive.open_volatile::<K, V>(engine, name)?,
             None => engine.catalog().open::<K, V>(name)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
@@ -159,7 +180,7 @@ impl Database {
     pub fn buckets(&self) -> Vec<BucketInfo> {
         let guard = self.engine().collector().pin();
         let listed = self.engine().catalog().list(&guard).into_iter().map(BucketInfo::from);
-        let unopened = self.store().map(Store::unopened).unwrap_or_default();
+        let unopened = self.archive().map(Archive::unopened).unwrap_or_default();
         let mut all: Vec<_> = listed.chain(unopened.into_iter().map(BucketInfo::from)).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
@@ -173,11 +194,12 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`Error::Log`] if the bucket is durable and the log cannot take it.
+    /// [`Error::Log`] if the bucket is durable and the log cannot take it, [`Error::ReadOnly`] if it
+    /// is durable and the database is open for reading only.
     pub fn drop_bucket(&self, name: &str) -> Result<bool> {
         let engine = self.engine();
-        let dropped = match self.store() {
-            Some(store) => store.drop_bucket(engine, name)?,
+        let dropped = match self.archive() {
+            Some(archive) => archive.drop_bucket(engine, name)?,
             None => engine.catalog().forget(name).map(|table| engine.retire_table(table)).is_some(),
         };
         if dropped {
@@ -191,10 +213,11 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::BucketMissing`] if there is no bucket `from`, [`Error::BucketExists`] if there is
-    /// another one named `to`, [`Error::Log`] if the bucket is durable and the log cannot take it.
+    /// another one named `to`, [`Error::Log`] if the bucket is durable and the log cannot take it,
+    /// [`Error::ReadOnly`] if it is durable and the database is open for reading only.
     pub fn rename_bucket(&self, from: &str, to: &str) -> Result<()> {
-        match self.store() {
-            Some(store) => store.rename(self.engine(), from, to),
+        match self.archive() {
+            Some(archive) => archive.rename(self.engine(), from, to),
             None => self.engine().catalog().rename(from, to),
         }
     }
@@ -298,8 +321,8 @@ impl Database {
 
     // Maintenance.
 
-    /// Makes everything that was committed so far durable. In a database that lives in memory it
-    /// does nothing.
+    /// Makes everything that was committed so far durable. In a database that lives in memory, or
+    /// is open for reading only, it does nothing.
     ///
     /// # Errors
     ///
@@ -329,10 +352,12 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::Checkpoint`] and [`Error::Log`]; the checkpoint before and the log stay good.
+    /// [`Error::ReadOnly`] if the database is open for reading only.
     pub fn checkpoint(&self) -> Result<Checkpointed> {
-        match self.store() {
-            Some(store) => store.checkpoint(self.engine()),
-            None => Ok(Checkpointed::default()),
+        match &self.shared.home {
+            Home::Files(keeper) => keeper.store.checkpoint(self.engine()),
+            Home::ReadOnly(_) => Err(Error::ReadOnly),
+            Home::Nowhere => Ok(Checkpointed::default()),
         }
     }
 
@@ -347,7 +372,7 @@ impl Database {
     /// As [`sync`](Self::sync), and [`Error::Checkpoint`] if the note could not be written.
     pub fn close(self) -> Result<()> {
         drop(self.shared.vacuum.lock().take());
-        let Some(keeper) = &self.shared.keeper else { return Ok(()) };
+        let Home::Files(keeper) = &self.shared.home else { return Ok(()) };
         keeper.stop();
         if keeper.store.has_many_segments() {
             keeper.store.checkpoint(self.engine())?;

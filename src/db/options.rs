@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::db::Database;
 use crate::db::background::Background;
 use crate::db::files::{Files, RecoveryStep};
 use crate::db::store::{self, Keeper, Recovery};
+use crate::db::{Database, Home};
 use crate::error::Result;
 #[cfg(feature = "testing")]
 use crate::storage::{Sabotages, Storage};
@@ -86,7 +86,7 @@ impl Options {
     pub fn in_memory(&self) -> Database {
         let engine = Arc::new(Engine::new(&self.settings));
         let vacuum = self.vacuum_thread(&engine);
-        Database::with(engine, None, vacuum)
+        Database::with(engine, Home::Nowhere, vacuum)
     }
 
     fn vacuum_thread(&self, engine: &Arc<Engine>) -> Option<Background> {
@@ -217,14 +217,79 @@ impl Options {
     ///
     /// As [`open`](Self::open).
     pub fn recover(&self, directory: impl AsRef<Path>) -> Result<(Database, Recovery)> {
-        let storage = Arc::clone(&self.files.storage);
-        let (store, recovery) = store::open(storage, directory.as_ref(), self.files.clone())?;
+        let (store, recovery) = store::open(directory.as_ref(), self.files.clone())?;
         let keeper = Arc::new(Keeper::new(store));
         let engine = store::engine(&keeper, &self.settings);
         if self.files.has_threads {
             keeper.start(&engine);
         }
         let vacuum = self.vacuum_thread(&engine);
-        Ok((Database::with(engine, Some(keeper), vacuum), recovery))
+        Ok((Database::with(engine, Home::Files(keeper), vacuum), recovery))
+    }
+
+    /// Opens the database in a directory to read it, and writes nothing there: not into the files,
+    /// nor any file. It may have been left by a crash, and the directory need not be writable.
+    ///
+    /// What opening it to write would recover is there. Others may read it at the same time, in
+    /// this process or another one; while they do nobody can open it to write. Durable buckets
+    /// that exist can be opened and read. A commit that writes to one of them is refused with
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly); volatile buckets work as ever.
+    ///
+    /// ```
+    /// use palisade::{Database, Error, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let db = Database::open(path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// drop(db);
+    ///
+    /// let db = Options::new().open_read_only(path)?;
+    /// let visits = db.bucket::<String, u64>("visits")?;
+    /// assert_eq!(visits.get("ada")?, Some(1));
+    /// assert!(matches!(visits.insert("bob".into(), 1), Err(Error::ReadOnly)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is no database,
+    /// [`Error::AlreadyOpen`](crate::Error::AlreadyOpen) if someone has it open to write; else as
+    /// [`open`](Self::open).
+    pub fn open_read_only(&self, directory: impl AsRef<Path>) -> Result<Database> {
+        let (reading, _) = store::open_read_only(directory.as_ref(), self.files.clone())?;
+        let reading = Arc::new(reading);
+        let engine = store::reading_engine(&reading, &self.settings);
+        let vacuum = self.vacuum_thread(&engine);
+        Ok(Database::with(engine, Home::ReadOnly(reading), vacuum))
+    }
+
+    /// Says what [`recover`](Self::recover) would find in a directory, and does none of it: a dry
+    /// run.
+    ///
+    /// ```
+    /// use palisade::{Database, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let db = Database::open(path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// db.close()?;
+    ///
+    /// let recovery = Options::new().examine(path)?;
+    /// assert!(recovery.was_closed);
+    /// assert_eq!(recovery.commits, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn examine(&self, directory: impl AsRef<Path>) -> Result<Recovery> {
+        store::examine(directory.as_ref(), self.files.clone())
     }
 }

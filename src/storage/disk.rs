@@ -106,6 +106,12 @@ impl Storage for Disk {
         Ok(Some(Box::new(DiskLock { _file: file })))
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::File::open(path)?;
+        let is_ours = platform::try_lock_shared(&file)?;
+        Ok(is_ours.then(|| Box::new(DiskLock { _file: DiskFile { file } }) as Box<dyn Lock>))
+    }
+
     fn holder(&self, path: &Path) -> Option<String> {
         let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
         Some(if pid == std::process::id() {

@@ -58,6 +58,14 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// other handle in this one, until the lock is dropped. `None` if someone holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// Locks an existing file, together with others who do this, against [`lock`](Self::lock), and
+    /// changes nothing. `None` if someone holds the lock for himself.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`], and whatever the system says.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
     /// Who holds the lock of a file, in words, as far as can be said. Ask after
     /// [`lock`](Self::lock) answered `None`; otherwise the answer may be about someone long gone.
     fn holder(&self, _path: &Path) -> Option<String> {

@@ -41,7 +41,8 @@ impl Transaction<'_> {
     ///
     /// [`Error::Conflict`] if the isolation level would be broken: nothing was written, and the
     /// transaction may be run again from its beginning. [`Error::BucketDropped`] if it wrote to a
-    /// bucket that has been dropped.
+    /// bucket that has been dropped. [`Error::ReadOnly`] if it wrote to a durable bucket and the
+    /// database is open for reading only.
     pub fn commit(self) -> Result<Receipt> {
         let engine = self.seat.engine();
         let raised = self.durability;
@@ -100,8 +101,7 @@ impl Transaction<'_> {
 
     /// The record for the log, if there is a log and anything to write to it.
     fn encode(&self) -> Result<Option<Payload>> {
-        let Some(journal) = self.seat.engine().journal() else { return Ok(None) };
-        journal.payload(|ops| {
+        self.seat.engine().backing().payload(|ops| {
             self.workspaces.iter().try_for_each(|workspace| Ok(workspace.encode(ops)?))
         })
     }

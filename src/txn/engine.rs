@@ -11,7 +11,7 @@ use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
-use crate::txn::journal::Journal;
+use crate::txn::journal::{Backing, Journal};
 use crate::txn::options::Isolation;
 
 /// Records that a vacuum looks at under one pin, about.
@@ -31,7 +31,7 @@ pub(crate) struct Engine {
     catalog: Catalog,
     counters: Counters,
     isolation: Isolation,
-    journal: Option<Journal>,
+    backing: Backing,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
 }
@@ -39,12 +39,12 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine for a database that lives in memory.
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self::recovered(settings, Timestamp::ZERO, None)
+        Self::recovered(settings, Timestamp::ZERO, Backing::Memory)
     }
 
     /// An engine that goes on where a recovery ended: behind the commit at `now`.
-    pub(crate) fn recovered(settings: &Settings, now: Timestamp, journal: Option<Journal>) -> Self {
-        let is_full = journal.as_ref().is_some_and(Journal::is_full);
+    pub(crate) fn recovered(settings: &Settings, now: Timestamp, backing: Backing) -> Self {
+        let is_full = backing.journal().is_some_and(Journal::is_full);
         let rules = Rules { confirm: is_full, ..settings.rules.clone() };
         Self {
             log: CommitLog::starting_at(now, rules),
@@ -52,7 +52,7 @@ impl Engine {
             catalog: Catalog::new(),
             counters: Counters::new(),
             isolation: settings.isolation,
-            journal,
+            backing,
             vacuum: Mutex::new(0),
         }
     }
@@ -73,9 +73,14 @@ impl Engine {
         &self.counters
     }
 
-    /// The log, if the database is durable.
+    /// Where durable buckets are.
+    pub(crate) fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// The log, if the database has one.
     pub(crate) fn journal(&self) -> Option<&Journal> {
-        self.journal.as_ref()
+        self.backing.journal()
     }
 
     pub(crate) fn isolation(&self) -> Isolation {

@@ -4,6 +4,7 @@
 //! 2. A closed journal takes no more records.
 //! 3. The keeper (the lock of the directory, and what else must not go before the last commit)
 //!    lives as long as the journal.
+//! 4. Where the files are only read, nothing is committed that would have to be in them.
 //!
 //! The order of things is described in `pledge`.
 
@@ -16,6 +17,46 @@ use crate::mvcc::ops::Ops;
 use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::txn::options::Durability;
 use crate::wal::{Draft, Payload, Wal};
+
+/// Where durable buckets are, as far as commits are concerned.
+pub(crate) enum Backing {
+    /// There are none.
+    Memory,
+    /// What commits is written to a log.
+    Log(Journal),
+    /// They are read from files that stay as they are.
+    ReadOnly { _keeper: Arc<dyn Any + Send + Sync> },
+}
+
+impl Backing {
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        match self {
+            Self::Log(journal) => Some(journal),
+            Self::Memory | Self::ReadOnly { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. })
+    }
+
+    /// The record for the log of what `collect` adds; `None` if there is no log, or nothing for
+    /// it (keeps 4).
+    pub(crate) fn payload(
+        &self,
+        collect: impl FnOnce(&mut Ops) -> Result<()>,
+    ) -> Result<Option<Payload>> {
+        match self {
+            Self::Memory => Ok(None),
+            Self::Log(journal) => journal.payload(collect),
+            Self::ReadOnly { .. } => {
+                let mut ops = Ops::default();
+                collect(&mut ops)?;
+                if ops.is_empty() { Ok(None) } else { Err(Error::ReadOnly) }
+            }
+        }
+    }
+}
 
 /// The log of a durable database, and what it promises.
 pub(crate) struct Journal {
@@ -73,10 +114,7 @@ impl Journal {
     }
 
     /// The record of what `collect` adds; `None` if it adds nothing.
-    pub(crate) fn payload(
-        &self,
-        collect: impl FnOnce(&mut Ops) -> Result<()>,
-    ) -> Result<Option<Payload>> {
+    fn payload(&self, collect: impl FnOnce(&mut Ops) -> Result<()>) -> Result<Option<Payload>> {
         let mut draft = Draft::new(Vec::new());
         let mut ops = Ops::behind(std::mem::take(draft.bytes()));
         collect(&mut ops)?;

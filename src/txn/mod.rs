@@ -41,5 +41,5 @@ pub(crate) use bounds::{owned_bounds, prefix_bounds};
 pub(crate) use catalog::BucketEntry;
 pub(crate) use counters::Count;
 pub(crate) use engine::{Engine, Settings};
-pub(crate) use journal::Journal;
+pub(crate) use journal::{Backing, Journal};
 pub(crate) use retry::run;

@@ -33,13 +33,10 @@ impl Engine {
 
     /// Commits nothing but these operations.
     fn tick(&self, collect: impl FnOnce(&mut Ops)) -> Result<(Timestamp, Option<Lsn>)> {
-        let mut payload = match self.journal() {
-            Some(journal) => journal.payload(|ops| {
-                collect(ops);
-                Ok(())
-            })?,
-            None => None,
-        };
+        let mut payload = self.backing().payload(|ops| {
+            collect(ops);
+            Ok(())
+        })?;
         let guard = self.collector().pin();
         let log = self.log();
         let registration = log.begin(Kind::Tracked, None, &guard);

@@ -7,7 +7,7 @@
 //! 3. Everything here happens under the lock of the state, one change at a time.
 
 use crate::codec::{Decode, Encode};
-use crate::db::store::Store;
+use crate::db::store::archive::Archive;
 use crate::db::store::state::{Life, Pending, State};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, StoredId};
@@ -27,8 +27,9 @@ pub(in crate::db) struct Unopened {
     pub(in crate::db) value_type: String,
 }
 
-impl Store {
-    /// The durable bucket of this name: loaded if it is not in memory, made if there is none.
+impl Archive {
+    /// The durable bucket of this name: loaded if it is not in memory, made if there is none and
+    /// the database may be written.
     pub(in crate::db) fn open_bucket<K, V>(&self, engine: &Engine, name: &str) -> Result<BucketId>
     where
         K: Key + Encode + Decode,
@@ -43,6 +44,9 @@ impl Store {
         }
         match state.id(name) {
             Some(stored) => self.load_bucket::<K, V>(engine, &mut state, stored),
+            None if engine.backing().is_read_only() => {
+                Err(Error::BucketMissing { bucket: name.into() })
+            }
             None => create_bucket::<K, V>(engine, &mut state, name),
         }
     }

@@ -83,7 +83,7 @@ impl Store {
     /// Whether the log has grown so long that a checkpoint is worth its writes.
     pub(in crate::db) fn is_checkpoint_due(&self) -> bool {
         let (needed, tables) = {
-            let state = self.state.lock();
+            let state = self.archive.state.lock();
             (state.needed, state.table_bytes())
         };
         let policy = &self.files.checkpoint;
@@ -119,13 +119,13 @@ impl Store {
 
     /// Marks the ranges that records between two positions of the log touch.
     fn mark_touched(&self, engine: &Arc<Engine>, from: Lsn, to: Lsn) -> Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.archive.state.lock();
         self.wal.read::<Error>(from, to, &mut |record| {
             if record.kind != Kind::Commit {
                 return Ok(());
             }
             for op in Reader::new(record.payload) {
-                let op = op.map_err(|_| unreadable(&self.directory, record.lsn))?;
+                let op = op.map_err(|_| unreadable(&self.archive.directory, record.lsn))?;
                 mark(&mut state, engine, &op)?;
             }
             Ok(())
@@ -135,7 +135,7 @@ impl Store {
     /// Writes down what is pending for buckets that nobody has opened, and says what is to be
     /// written anew of the others.
     fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
-        let mut state = self.state.lock();
+        let mut state = self.archive.state.lock();
         let State { buckets, next_table, .. } = &mut *state;
         let (mut spans, mut folded) = (Vec::new(), Vec::new());
         for (&id, bucket) in buckets {
@@ -159,15 +159,21 @@ impl Store {
     }
 
     fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
-        Origin { database: self.database, bucket, table }
+        Origin { database: self.archive.database, bucket, table }
     }
 
     fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
-        let writer =
-            TableWriter::create(&*self.storage, &self.directory, origin, kind, 0, move |bytes| {
+        let writer = TableWriter::create(
+            &*self.archive.storage,
+            &self.archive.directory,
+            origin,
+            kind,
+            0,
+            move |bytes| {
                 pace.after(bytes);
-            })?;
+            },
+        )?;
         Ok(writer.sabotage(self.files.sabotages))
     }
 
@@ -189,7 +195,7 @@ impl Store {
                 _ => {}
             }
         }
-        let mut record = writer.finish(self.recovered, self.recovered_end)?;
+        let mut record = writer.finish(self.archive.recovered, self.archive.recovered_end)?;
         record.lower.clear();
         Ok(record)
     }
@@ -199,7 +205,7 @@ impl Store {
         let Rewritten { span, ranges } = to;
         let mut low = span.low.clone();
         loop {
-            let number = self.state.lock().take_table();
+            let number = self.archive.state.lock().take_table();
             let written = self.write_range(engine, span, &low, number)?;
             let lower = std::mem::take(&mut low);
             if written.record.is_some() || ranges.is_empty() {
@@ -269,7 +275,7 @@ impl Store {
         folded: &[StoredId],
         end: Lsn,
     ) -> Result<Checkpointed> {
-        let mut state = self.state.lock();
+        let mut state = self.archive.state.lock();
         // Under the lock, which changes of the catalog take, too: the manifest tells of those
         // that the log would bring back, and of no other.
         if !self.files.sabotages.breaks(Sabotage::TableAheadOfLog) {
@@ -308,8 +314,8 @@ impl Store {
     /// stays until the database is opened again.
     fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
         for table in tables {
-            let path = table.path(&self.directory);
-            if let Err(error) = self.storage.remove(&path) {
+            let path = table.path(&self.archive.directory);
+            if let Err(error) = self.archive.storage.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a table that is not needed stays");
             }
         }

@@ -14,7 +14,7 @@ use std::num::NonZero;
 use crate::checkpoint::table::Table;
 use crate::checkpoint::{Entry, Operation};
 use crate::crc::crc32;
-use crate::db::store::Store;
+use crate::db::store::archive::Archive;
 use crate::db::store::state::{BucketState, Life, RangeState};
 use crate::error::{Error, Result};
 use crate::id::StoredId;
@@ -31,13 +31,13 @@ const BATCH: usize = 1024;
 
 /// What is to be done by all threads together, and what each of them does.
 struct Load<'a> {
-    store: &'a Store,
+    archive: &'a Archive,
     engine: &'a Engine,
     bucket: &'a BucketState,
     table: &'a dyn AnyTable,
 }
 
-impl Store {
+impl Archive {
     /// Fills `table` with what the files hold of a bucket, and marks the ranges that are not as
     /// the log left them.
     pub(super) fn load(
@@ -57,7 +57,7 @@ impl Store {
         check_bounds(bucket, &ranges)?;
         let deltas = bucket.deltas.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
         let mut touched = bucket.ranges.clone();
-        let load = Load { store: self, engine, bucket, table };
+        let load = Load { archive: self, engine, bucket, table };
         load.ranges(&ranges)?;
         let has_operations = !deltas.is_empty() || !pending.is_empty();
         if has_operations {
@@ -96,7 +96,7 @@ impl Load<'_> {
                 let block = table.read_block(at, &mut buffer)?;
                 let guard = self.engine.collector().pin();
                 for Entry { key, value, .. } in block.entries() {
-                    let loaded = self.table.load(key, Some(value), self.store.recovered, &guard);
+                    let loaded = self.table.load(key, Some(value), self.archive.recovered, &guard);
                     loaded.map_err(|source| self.decode_error(source))?;
                 }
             }
@@ -146,7 +146,7 @@ impl Load<'_> {
                 if done % BATCH == 0 {
                     guard = self.engine.collector().pin();
                 }
-                let loaded = self.table.load(key, value, self.store.recovered, &guard);
+                let loaded = self.table.load(key, value, self.archive.recovered, &guard);
                 loaded.map_err(|source| self.decode_error(source))
             })
         })

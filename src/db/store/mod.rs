@@ -15,28 +15,32 @@
 //! 4. A failure that leaves open which manifest a crash would bring back poisons the log.
 //! 5. The store outlives the engine's last commit: the engine keeps it.
 
+mod archive;
 mod catalog;
 mod checkpoint;
 mod load;
+mod lock;
 mod open;
+mod read_only;
 mod state;
 mod threads;
 
 use std::fmt;
-use std::path::PathBuf;
 
 use crate::db::files::Files;
 use crate::error::Result;
-use crate::id::{DatabaseId, Lsn, Timestamp};
-use crate::storage::{Lock, Storage};
+use crate::id::{Lsn, Timestamp};
+use crate::storage::Lock;
 use crate::sync::{Arc, Mutex};
-use crate::txn::{Engine, Journal, Settings};
+use crate::txn::{Backing, Engine, Journal, Settings};
 use crate::wal::Wal;
 
+pub(super) use archive::Archive;
 pub(super) use catalog::Unopened;
 pub use checkpoint::Checkpointed;
 pub use open::Recovery;
 pub(super) use open::open;
+pub(super) use read_only::{Reading, engine as reading_engine, examine, open_read_only};
 pub(super) use threads::Keeper;
 
 use checkpoint::Progress;
@@ -47,22 +51,15 @@ pub(super) fn engine(keeper: &Arc<Keeper>, settings: &Settings) -> Arc<Engine> {
     let store = &keeper.store;
     let (wal, durability) = (Arc::clone(&store.wal), store.files.durability);
     let kept: Arc<Keeper> = Arc::clone(keeper);
-    let journal = Journal::new(wal, store.database, durability, kept);
-    Arc::new(Engine::recovered(settings, store.recovered, Some(journal)))
+    let journal = Journal::new(wal, store.archive.database, durability, kept);
+    Arc::new(Engine::recovered(settings, store.archive.recovered, Backing::Log(journal)))
 }
 
 /// The open files of a database.
 pub(super) struct Store {
-    storage: Arc<dyn Storage>,
-    directory: PathBuf,
-    database: DatabaseId,
+    pub(super) archive: Archive,
     wal: Arc<Wal>,
     files: Files,
-    /// The newest commit that the recovery found: what is loaded is stamped with it.
-    recovered: Timestamp,
-    /// Where the log ended then.
-    recovered_end: Lsn,
-    state: Mutex<State>,
     /// Held for the length of a checkpoint.
     checkpoint: Mutex<Progress>,
     is_closed: Mutex<bool>,
@@ -76,13 +73,14 @@ impl Store {
 
     /// From here on the log is needed.
     fn needed(&self) -> Lsn {
-        self.state.lock().needed
+        self.archive.state.lock().needed
     }
 
     /// Puts a manifest in place that says what the state says (keeps 4).
     fn store_manifest(&self, state: &mut State, last: Timestamp, clean: Option<Lsn>) -> Result<()> {
         let manifest = state.manifest(last, clean);
-        let stored = manifest.store(&*self.storage, &self.directory, self.files.sabotages);
+        let Archive { storage, directory, .. } = &self.archive;
+        let stored = manifest.store(&**storage, directory, self.files.sabotages);
         stored.map_err(|error| {
             if error.is_fatal {
                 self.wal.poison(Arc::new(error.source.clone()));
@@ -98,7 +96,7 @@ impl Store {
             return Ok(());
         }
         let end = self.wal.close()?;
-        self.store_manifest(&mut self.state.lock(), self.wal.last(), Some(end))?;
+        self.store_manifest(&mut self.archive.state.lock(), self.wal.last(), Some(end))?;
         *is_closed = true;
         Ok(())
     }
@@ -114,6 +112,6 @@ impl Drop for Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Store").field("directory", &self.archive.directory).finish_non_exhaustive()
     }
 }

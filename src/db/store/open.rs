@@ -17,16 +17,16 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::Manifest;
 use crate::db::files::{Files, RecoveryStep};
 use crate::db::store::Store;
+use crate::db::store::archive::Archive;
 use crate::db::store::checkpoint::Progress;
+use crate::db::store::lock::lock;
 use crate::db::store::state::State;
 use crate::error::{Error, Result};
-use crate::id::{DatabaseId, Lsn, Timestamp};
+use crate::id::{Lsn, Timestamp};
 use crate::mvcc::ops::Reader;
-use crate::storage::{Lock, Storage};
+use crate::storage::Storage;
 use crate::sync::{Arc, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
-
-const LOCK: &str = "LOCK";
 
 /// What opening a database found and did.
 #[derive(Clone, Debug)]
@@ -53,13 +53,10 @@ pub struct Recovery {
 }
 
 /// Opens the database in a directory, or makes one.
-pub(in crate::db) fn open(
-    storage: Arc<dyn Storage>,
-    directory: &Path,
-    files: Files,
-) -> Result<(Store, Recovery)> {
+pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Recovery)> {
     let began = Instant::now();
-    let lock = prepare(&*storage, directory)?;
+    let storage = Arc::clone(&files.storage);
+    let lock = lock(&*storage, directory)?;
     let found = Manifest::load(&*storage, directory)?;
     let is_new = found.is_none();
     let manifest = match found {
@@ -67,57 +64,67 @@ pub(in crate::db) fn open(
         None => create(&*storage, directory, &files)?,
     };
     manifest.clean(&*storage, directory, files.sabotages)?;
+    let found = Found { directory, manifest, is_new, began };
+    let (archive, wal, report) = recover(found, &files, |scope, visit| {
+        Wal::open(Arc::clone(&storage), directory, scope, files.wal_options(), visit)
+    })?;
+    let scanned = wal.position();
+    let store = Store {
+        archive,
+        wal: Arc::new(wal),
+        files,
+        checkpoint: Mutex::new(Progress { scanned }),
+        is_closed: Mutex::new(false),
+        _lock: lock,
+    };
+    tracing::debug!(?report, directory = %directory.display(), "database opened");
+    Ok((store, report))
+}
+
+/// A database as its manifest describes it.
+pub(super) struct Found<'a> {
+    pub(super) directory: &'a Path,
+    pub(super) manifest: Manifest,
+    pub(super) is_new: bool,
+    /// When opening began.
+    pub(super) began: Instant,
+}
+
+/// Recovers what was committed; `read` passes on the records of the log.
+pub(super) fn recover<T>(
+    found: Found<'_>,
+    files: &Files,
+    read: impl FnOnce(&Scope, &mut Visit<'_>) -> Result<(T, Recovered)>,
+) -> Result<(Archive, T, Recovery)> {
+    let Found { directory, manifest, is_new, began } = found;
     let (database, clean_end) = (manifest.database, manifest.clean_end);
     let newest_table = manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO);
     let last = manifest.last_timestamp;
     let mut state = State::new(manifest);
     let scope = Scope { database, needed: state.needed, clean_end, tolerates_damage: false };
-    let options = files.wal_options();
-    let mut replay = Replay { state: &mut state, directory, files: &files, seen: NOTHING_SEEN };
-    let (wal, recovered) =
-        Wal::open(Arc::clone(&storage), directory, &scope, options, &mut |record| {
-            replay.apply(&record)
-        })?;
+    let mut replay = Replay { state: &mut state, directory, files, seen: NOTHING_SEEN };
+    let (log, recovered) = read(&scope, &mut |record| replay.apply(&record))?;
     if recovered.end < newest_table {
         return Err(ahead(directory, newest_table, recovered.end));
     }
     let newest = last.max(recovered.last);
-    let scanned = wal.position();
-    let store = Store {
-        storage,
+    let archive = Archive {
+        storage: Arc::clone(&files.storage),
         directory: directory.to_owned(),
         database,
-        wal: Arc::new(wal),
-        files,
         recovered: newest,
         recovered_end: recovered.end,
         state: Mutex::new(state),
-        checkpoint: Mutex::new(Progress { scanned }),
-        is_closed: Mutex::new(false),
-        _lock: lock,
     };
     let was_closed = clean_end == Some(recovered.end);
-    let report = report(&recovered, is_new, was_closed, newest, began);
-    tracing::debug!(?report, directory = %directory.display(), "database opened");
-    Ok((store, report))
+    Ok((archive, log, report(&recovered, is_new, was_closed, newest, began)))
 }
 
-/// Makes the directory and locks it.
-fn prepare(storage: &dyn Storage, directory: &Path) -> Result<Box<dyn Lock>> {
-    storage.create_dir(directory).map_err(Error::io("create", directory))?;
-    let path = directory.join(LOCK);
-    match storage.lock(&path).map_err(Error::io("lock", &path))? {
-        Some(lock) => Ok(lock),
-        None => {
-            Err(Error::AlreadyOpen { path: directory.to_owned(), holder: storage.holder(&path) })
-        }
-    }
-}
+/// Takes the records of the log.
+pub(super) type Visit<'a> = dyn FnMut(Record<'_>) -> Result<()> + 'a;
 
 fn create(storage: &dyn Storage, directory: &Path, files: &Files) -> Result<Manifest> {
-    let manifest = Manifest::new(DatabaseId::from_raw(
-        u128::from(files.random(1)) << 64 | u128::from(files.random(2)),
-    ));
+    let manifest = Manifest::new(files.database_id());
     let stored = manifest.store(storage, directory, files.sabotages);
     stored.map_err(|error| error.source)?;
     // The name of the directory itself; there is none above the root.

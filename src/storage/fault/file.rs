@@ -233,6 +233,6 @@ impl Lock for FaultLock {}
 
 impl Drop for FaultLock {
     fn drop(&mut self) {
-        self.handle.disk.state().locks.remove(&self.handle.inode);
+        self.handle.disk.state().unlock(self.handle.inode);
     }
 }

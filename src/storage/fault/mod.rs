@@ -158,6 +158,18 @@ impl FaultDisk {
         }
     }
 
+    fn hold(
+        &self,
+        state: &mut State,
+        (inode, path): (InodeId, Arc<str>),
+        shared: bool,
+    ) -> Option<Box<dyn Lock>> {
+        if !state.lock(inode, shared) {
+            return None;
+        }
+        Some(Box::new(FaultLock { handle: Handle::new(self, state, inode, path) }))
+    }
+
     /// The file of a name; made if it is free and `create` says so.
     fn find(state: &mut State, path: &Arc<str>, create: bool) -> io::Result<InodeId> {
         if !create {
@@ -240,10 +252,14 @@ impl Storage for FaultDisk {
         Fault::refusal(fault)?;
         let free = state.names.find(&path).is_none();
         let inode = Self::find(&mut state, &path, free)?;
-        if !state.locks.insert(inode) {
-            return Ok(None);
-        }
-        let handle = Handle::new(self, &mut state, inode, path);
-        Ok(Some(Box::new(FaultLock { handle })))
+        Ok(self.hold(&mut state, (inode, path), false))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let path = normal(path)?;
+        let (mut state, fault, _) = self.call(Op::LockShared, &path, 0, 0)?;
+        Fault::refusal(fault)?;
+        let inode = Self::find(&mut state, &path, false)?;
+        Ok(self.hold(&mut state, (inode, path), true))
     }
 }

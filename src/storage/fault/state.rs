@@ -6,7 +6,7 @@ use super::names::{InodeId, Names};
 use super::random::Random;
 use super::{FaultDisk, image};
 use crate::sync::Arc;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::{fmt, io};
 
 /// Calls that are remembered for whoever wants to know what led here.
@@ -14,12 +14,20 @@ const TRACE_MAX: usize = 128;
 
 pub(super) type Observer = Arc<dyn Fn(&FaultDisk, &Call, Moment) + Send + Sync>;
 
+/// How the lock of a file is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    Alone,
+    /// By so many.
+    Shared(u64),
+}
+
 /// The disk, what is to happen to it, and what has happened.
 pub(super) struct State {
     pub(super) names: Names,
     pub(super) inodes: BTreeMap<InodeId, Inode>,
     next_inode: u64,
-    pub(super) locks: BTreeSet<InodeId>,
+    pub(super) locks: BTreeMap<InodeId, Hold>,
     pub(super) random: Random,
     /// About one call in so many is followed by some write-back; none if zero.
     write_back_every: u64,
@@ -41,7 +49,7 @@ impl State {
             next_inode: inodes.keys().last().map_or(0, |last| last.0 + 1),
             names,
             inodes,
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             random,
             write_back_every,
             write_back_set: false,
@@ -67,6 +75,26 @@ impl State {
             self.set_write_back(before.write_back_every);
         }
         self
+    }
+
+    /// Takes the lock of a file. False if it is held in a way that this does not go with.
+    pub(super) fn lock(&mut self, inode: InodeId, shared: bool) -> bool {
+        let hold = match (self.locks.get(&inode), shared) {
+            (None, false) => Hold::Alone,
+            (None, true) => Hold::Shared(1),
+            (Some(Hold::Shared(others)), true) => Hold::Shared(others + 1),
+            (Some(_), _) => return false,
+        };
+        self.locks.insert(inode, hold);
+        true
+    }
+
+    /// Gives one holding of a lock back.
+    pub(super) fn unlock(&mut self, inode: InodeId) {
+        match self.locks.get_mut(&inode) {
+            Some(Hold::Shared(others)) if *others > 1 => *others -= 1,
+            _ => drop(self.locks.remove(&inode)),
+        }
     }
 
     /// Gives a call its number.

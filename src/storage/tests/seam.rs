@@ -232,6 +232,27 @@ fn lock_is_held_by_one_until_it_is_dropped() {
 }
 
 #[test]
+fn readers_share_a_lock_and_keep_writers_out() {
+    on_each(|storage, folder| {
+        let path = folder.join("LOCK");
+        assert_kind(storage.lock_shared(&path), ErrorKind::NotFound);
+        assert!(storage.list(folder).unwrap().is_empty(), "asking makes no file");
+        let alone = storage.lock(&path).unwrap().expect("nobody holds it");
+        assert!(storage.lock_shared(&path).unwrap().is_none());
+        drop(alone);
+        let before = read_path(storage, &path);
+        let one = storage.lock_shared(&path).unwrap().expect("nobody holds it");
+        let other = storage.lock_shared(&path).unwrap().expect("it is shared");
+        assert!(storage.lock(&path).unwrap().is_none());
+        drop(one);
+        assert!(storage.lock(&path).unwrap().is_none(), "one reader is left");
+        assert_eq!(read_path(storage, &path), before, "nothing was written");
+        drop(other);
+        assert!(storage.lock(&path).unwrap().is_some());
+    });
+}
+
+#[test]
 fn syncs_and_hints_change_nothing_that_is_seen() {
     on_each(|storage, folder| {
         let file = create(storage, &folder.join("a"), &[1; 9000]);
