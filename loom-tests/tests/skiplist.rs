@@ -3,6 +3,7 @@
 loom_tests::models! {
     skiplist_models:
     append_and_find: 3;
+    append_and_walk: 2;
     split_and_find: 2;
     split_and_insert: 2;
     replace_and_find: 3;

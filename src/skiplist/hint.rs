@@ -347,7 +347,7 @@ pub(super) fn partition(
 
 /// How many of `len` ascending hints are below `bound`, without a branch to mispredict.
 #[inline]
-fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize {
+pub(super) fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize {
     if len == 0 {
         return 0;
     }
@@ -364,7 +364,7 @@ fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize 
 
 /// The part of `len` ascending hints that equals `hint`.
 #[inline]
-fn equal_hints(len: usize, hint: u64, hint_at: impl Fn(usize) -> u64) -> (usize, usize) {
+pub(super) fn equal_hints(len: usize, hint: u64, hint_at: impl Fn(usize) -> u64) -> (usize, usize) {
     let low = count_below(len, hint, &hint_at);
     if low == len || hint_at(low) != hint {
         return (low, low);

@@ -18,7 +18,7 @@ use super::content::{Content, Seed};
 use super::hint::{Class, Probe, class, hint, shared};
 use super::leaf::{Leaf, State};
 use super::list::{Occupied, SkipList};
-use super::run::{Item, Run, precedes};
+use super::run::{Item, Run};
 use super::search::Place;
 use super::segment::Segment;
 use super::shape::{Entry, Shape};
@@ -170,10 +170,10 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
             return Outcome::Taken(alive);
         }
         let item = pending.item(leaf.skip());
+        let gap = leaf.gap(state, item);
         // A dead entry is still here only if a sweep was cut short by a panic.
-        if state.count < leaf.capacity() && found.is_none() {
-            let sorted = state.sorted == state.count && is_beyond(leaf, state, item);
-            leaf.append(item, sorted);
+        if found.is_none() && leaf.has_room(state, gap) {
+            leaf.append(state, item, gap);
             segment.count(|entries| entries + 1);
             return Outcome::Done;
         }
@@ -183,7 +183,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         // Entries with the lifetime of the guard and the new one share a run from here on.
         // SAFETY: as in `Pending::item`; the run is gone before `pending` is.
         let item = unsafe { Item::new(item.hint, item.raw()) };
-        run.insert(item);
+        run.insert(gap.at(), item);
         if let Some(dead) = found {
             run.retain(|item| !std::ptr::eq(item.entry(), dead));
             Self::rebuild(&spot, &run, 0, guard);
@@ -289,11 +289,6 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         segment.count(|_| entries(lower));
         Outcome::Grown(born, self.draw_levels())
     }
-}
-
-/// Whether an item comes after all of a leaf without a tail.
-fn is_beyond<E: Entry>(leaf: Leaf<'_, E>, state: State, item: Item<'_, E>) -> bool {
-    state.sorted.checked_sub(1).is_none_or(|last| precedes(leaf.item(last), item))
 }
 
 /// A leaf of items whose hints are right for `old_skip`, with room for some more.

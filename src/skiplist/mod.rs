@@ -40,6 +40,7 @@ mod hint;
 mod insert;
 mod leaf;
 mod list;
+mod order;
 mod prefetch;
 mod run;
 mod search;

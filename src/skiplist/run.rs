@@ -1,11 +1,11 @@
-//! A run: the entries of one leaf in order, on the stack.
+//! A run: the entries of one leaf in order, on the stack, for whoever builds a new leaf.
 //!
 //! 1. The first `len` places are filled.
 //! 2. A run holds one entry more than a leaf may, so that a full leaf and a newcomer fit.
 //!
-//! Writers build leaves from runs; cursors read leaves through them.
+//! Used by `insert` and `sweep`.
 
-use super::hint::{Class, class, hint};
+use super::hint::{Class, class, count_below, equal_hints, hint, partition};
 use super::shape::Entry;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -62,30 +62,22 @@ impl<'g, E: Entry> Item<'g, E> {
 /// Up to a leaf's entries and one more.
 pub(super) struct Run<'g, E> {
     len: usize,
-    /// The skip of the leaf that was read, for which the hints are right.
-    skip: usize,
     items: [MaybeUninit<Item<'g, E>>; LEAF_MAX + 1],
 }
 
 impl<'g, E: Entry> Run<'g, E> {
     #[inline]
     pub(super) fn new() -> Self {
-        Self { len: 0, skip: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
+        Self { len: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
     }
 
-    /// Holds these items instead of what it held.
+    /// Holds these items, at most as many as a leaf may, instead of what it held.
     #[inline]
-    pub(super) fn refill(&mut self, skip: usize, len: usize, item: impl Fn(usize) -> Item<'g, E>) {
-        self.skip = skip;
-        self.len = len.min(LEAF_MAX);
-        for (index, place) in self.items.iter_mut().enumerate().take(self.len) {
-            place.write(item(index));
+    pub(super) fn refill(&mut self, items: impl ExactSizeIterator<Item = Item<'g, E>>) {
+        self.len = items.len().min(LEAF_MAX);
+        for (place, item) in self.items.iter_mut().zip(items).take(LEAF_MAX) {
+            place.write(item);
         }
-    }
-
-    #[inline]
-    pub(super) fn skip(&self) -> usize {
-        self.skip
     }
 
     #[inline]
@@ -103,19 +95,12 @@ impl<'g, E: Entry> Run<'g, E> {
         self.len += 1;
     }
 
-    /// Adds an item where it belongs. Runs the keys' `Ord`, before it changes anything.
-    pub(super) fn insert(&mut self, item: Item<'g, E>) {
-        let at = self.place_of(item);
+    /// Adds an item behind the first `at`.
+    pub(super) fn insert(&mut self, at: usize, item: Item<'g, E>) {
         self.push(item);
         if let Some(moved) = self.items.get_mut(at..self.len) {
             moved.rotate_right(1);
         }
-    }
-
-    /// Where an item belongs: behind all that are not greater.
-    #[inline]
-    fn place_of(&self, item: Item<'g, E>) -> usize {
-        self.as_slice().partition_point(|other| !precedes(item, *other))
     }
 
     /// Keeps the items that `keep` accepts, in order.
@@ -128,6 +113,22 @@ impl<'g, E: Entry> Run<'g, E> {
         }
         *self = kept;
     }
+}
+
+/// How many of `len` ascending items lie before `item`, or at it.
+#[inline]
+pub(super) fn place_of<'g, E: Entry>(
+    item: Item<'_, E>,
+    len: usize,
+    item_at: impl Fn(usize) -> Item<'g, E>,
+) -> usize {
+    let hint_at = |at| item_at(at).hint;
+    let (low, high) = match class::<E::Key>() {
+        Class::Exact => return count_below(len, item.hint, hint_at),
+        Class::Lead | Class::Bytes => equal_hints(len, item.hint, hint_at),
+        Class::Opaque => (0, len),
+    };
+    partition(low, high, |at| item_at(at).key() <= item.key())
 }
 
 /// Whether an item comes before another of the same leaf.
