@@ -49,16 +49,16 @@ impl<E: Entry, S: Shape> Clone for Place<'_, E, S> {
 impl<E: Entry, S: Shape> Copy for Place<'_, E, S> {}
 
 /// One end: the leaf it is in, as it was at one moment, and what of it is left.
-struct End<'g, E: Entry, S: Shape> {
+pub(super) struct End<'g, E: Entry, S: Shape> {
     /// Nothing before the first leaf was read.
     place: Option<Place<'g, E, S>>,
-    leaf: Option<Leaf<'g, E>>,
+    pub(super) leaf: Option<Leaf<'g, E>>,
     /// The order of the leaf's places; of none without a leaf.
-    order: Order,
+    pub(super) order: Order,
     /// Front: the next item. Back: one beyond the next item.
-    at: usize,
+    pub(super) at: usize,
     /// Whether the whole leaf is known to lie within the other end's limit.
-    is_clear: bool,
+    pub(super) is_clear: bool,
 }
 
 impl<'g, E: Entry, S: Shape> End<'g, E, S> {
@@ -75,7 +75,7 @@ impl<'g, E: Entry, S: Shape> End<'g, E, S> {
 
     /// The item with so many before it.
     #[inline]
-    fn item(&self, at: usize) -> Option<Item<'g, E>> {
+    pub(super) fn item(&self, at: usize) -> Option<Item<'g, E>> {
         // The order was made from the leaf, below a count that was loaded.
         Some(self.leaf?.item(self.order.get(at)?))
     }
@@ -92,7 +92,7 @@ impl<'g, E: Entry, S: Shape> End<'g, E, S> {
 
     /// Asks for an entry that will be given out soon.
     #[inline]
-    fn prefetch_one(&self, at: usize) {
+    pub(super) fn prefetch_one(&self, at: usize) {
         if let Some(item) = self.item(at) {
             prefetch_object(item.raw());
         }
@@ -100,22 +100,22 @@ impl<'g, E: Entry, S: Shape> End<'g, E, S> {
 }
 
 /// How far an end may go.
-struct Limit<'g, E> {
-    entry: &'g E,
-    is_included: bool,
+pub(super) struct Limit<'g, E> {
+    pub(super) entry: &'g E,
+    pub(super) is_included: bool,
 }
 
 /// The living entries of a range.
 pub(crate) struct Cursor<'g, E: Entry, S: Shape = Wide> {
     list: &'g SkipList<E, S>,
     guard: &'g Guard<'g>,
-    front: End<'g, E, S>,
-    back: End<'g, E, S>,
+    pub(super) front: End<'g, E, S>,
+    pub(super) back: End<'g, E, S>,
     /// What the back must not pass.
-    low: Option<Limit<'g, E>>,
+    pub(super) low: Option<Limit<'g, E>>,
     /// What the front must not pass.
-    high: Option<Limit<'g, E>>,
-    is_done: bool,
+    pub(super) high: Option<Limit<'g, E>>,
+    pub(super) is_done: bool,
     /// Segments that the back has entered, so that an inconsistent `Ord` cannot make it circle.
     crossings: u64,
 }
@@ -270,7 +270,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     }
 
     /// Moves the front to the next leaf. At the end of the list the cursor is done.
-    fn advance(&mut self) -> bool {
+    pub(super) fn advance(&mut self) -> bool {
         let guard = self.guard;
         let last = self.front.last().map(Item::key);
         if let Some(place) = &mut self.front.place {
@@ -308,7 +308,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     }
 
     /// Moves the back to the previous leaf. At the start of the list the cursor is done.
-    fn retreat(&mut self) -> bool {
+    pub(super) fn retreat(&mut self) -> bool {
         let crossed = match &mut self.back.place {
             Some(place) if place.child > 0 => {
                 place.child -= 1;
@@ -375,14 +375,14 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         }
     }
 
-    fn is_beyond_high(&self, entry: &E) -> bool {
+    pub(super) fn is_beyond_high(&self, entry: &E) -> bool {
         self.high.as_ref().is_some_and(|high| {
             let order = entry.key().cmp(high.entry.key());
             order.is_gt() || (order.is_eq() && !high.is_included)
         })
     }
 
-    fn is_beyond_low(&self, entry: &E) -> bool {
+    pub(super) fn is_beyond_low(&self, entry: &E) -> bool {
         self.low.as_ref().is_some_and(|low| {
             let order = entry.key().cmp(low.entry.key());
             order.is_lt() || (order.is_eq() && !low.is_included)
@@ -413,54 +413,7 @@ where
 }
 
 /// How many entries ahead of the one given out are asked for.
-const AHEAD: usize = 8;
-
-impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
-    type Item = &'g E;
-
-    fn next(&mut self) -> Option<&'g E> {
-        while !self.is_done {
-            let Some(item) = self.front.item(self.front.at) else {
-                self.advance();
-                continue;
-            };
-            let entry = item.entry();
-            self.front.at += 1;
-            self.front.prefetch_one(self.front.at + AHEAD);
-            if !self.front.is_clear && self.is_beyond_high(entry) {
-                self.is_done = true;
-            } else if !entry.is_dead() {
-                self.low = Some(Limit { entry, is_included: false });
-                self.back.is_clear = false;
-                return Some(entry);
-            }
-        }
-        None
-    }
-}
-
-impl<E: Entry, S: Shape> DoubleEndedIterator for Cursor<'_, E, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        while !self.is_done {
-            let Some(last) = self.back.at.checked_sub(1) else {
-                self.retreat();
-                continue;
-            };
-            self.back.at = last;
-            let Some(item) = self.back.item(last) else { continue };
-            let entry = item.entry();
-            self.back.prefetch_one(last.wrapping_sub(AHEAD));
-            if !self.back.is_clear && self.is_beyond_low(entry) {
-                self.is_done = true;
-            } else if !entry.is_dead() {
-                self.high = Some(Limit { entry, is_included: false });
-                self.front.is_clear = false;
-                return Some(entry);
-            }
-        }
-        None
-    }
-}
+pub(super) const AHEAD: usize = 8;
 
 impl<E: Entry, S: Shape> fmt::Debug for Cursor<'_, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,8 +13,8 @@
 //!    with the count, give the order of the tail, so that readers merge without comparing.
 //! 4. `skip` is at most the number of leading bytes that all keys between the leaf's fences share.
 //! 5. An entry in a leaf that can be reached was not retired; so it outlives the reader's guard.
-//! 6. A leaf is replaced whole when its tail is full or it has no room, and only appended to otherwise; both by the
-//!    holder of its segment's lock.
+//! 6. A leaf is replaced whole when it or its tail has no room, and only appended to otherwise;
+//!    both by the holder of its segment's lock.
 //!
 //! Used by `content`, `insert`, `sweep`, `cursor` and `check`.
 
@@ -271,7 +271,7 @@ impl<'g, E: Entry> Leaf<'g, E> {
     pub(super) fn read_into(self, state: State, run: &mut Run<'g, E>) {
         let mut order = Order::new();
         self.read_order(state, &mut order);
-        run.refill(order.iter().map(|place| self.item(place)));
+        run.refill(order.range(0..order.len()).iter().map(|place| self.item(usize::from(*place))));
     }
 
     /// Asks for most of the leaf to be brought near.

@@ -49,6 +49,7 @@ pub(crate) mod shape;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 #[cfg(test)]
 pub(crate) use list::Occupied;

@@ -13,6 +13,7 @@
 //! Used by `leaf`, which keeps ranks and turns, and by `cursor`.
 
 use super::run::LEAF_MAX;
+use std::ops::Range;
 
 /// The most places that a tail has; a turn takes four bits.
 pub(super) const TAIL_MAX: usize = 8;
@@ -100,11 +101,10 @@ impl Order {
         }
     }
 
-    /// All places.
+    /// The places of a part of the order; of none if it has no such part.
     #[inline]
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = usize> {
-        let places = self.places.get(..self.len).unwrap_or_default();
-        places.iter().map(|place| usize::from(*place))
+    pub(super) fn range(&self, range: Range<usize>) -> &[u8] {
+        self.places.get(..self.len).and_then(|places| places.get(range)).unwrap_or_default()
     }
 
     #[inline]
@@ -115,10 +115,7 @@ impl Order {
     /// The place of the entry with so many before it; below the count that the order was made of.
     #[inline]
     pub(super) fn get(&self, at: usize) -> Option<usize> {
-        if at >= self.len {
-            return None;
-        }
-        self.places.get(at).map(|place| usize::from(*place))
+        self.places.get(at).filter(|_| at < self.len).map(|place| usize::from(*place))
     }
 }
 
@@ -128,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn places(order: &Order) -> Vec<usize> {
-        order.iter().collect()
+        order.range(0..order.len()).iter().copied().map(usize::from).collect()
     }
 
     #[test]
