@@ -244,6 +244,21 @@ pub fn same_key_twice(main: usize) {
     );
 }
 
+/// G: the same where there is room, and nothing but the leaf's state tells of the first.
+pub fn same_key_twice_in_a_tail(main: usize) {
+    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(5), |stage| stage.insert(5)];
+    play(
+        3,
+        main,
+        || Stage::new(&[10, 30, 20]),
+        &ROLES,
+        |stage| {
+            assert_eq!(*stage.inserted.lock().unwrap(), 1, "exactly one insertion won");
+            stage.ends_with(&[5, 10, 20, 30]);
+        },
+    );
+}
+
 /// C: a segment is emptied and unlinked while a key of its stretch is inserted.
 pub fn unlink_and_insert(main: usize) {
     const ROLES: [Role<Stage>; 2] =

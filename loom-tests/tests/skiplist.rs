@@ -10,6 +10,7 @@ loom_tests::models! {
     rebuild_and_find: 2;
     kill_and_insert: 1;
     same_key_twice: 2;
+    same_key_twice_in_a_tail: 2;
     unlink_and_insert: 2;
     unlink_and_find: 2;
     forward_and_split: 2;

@@ -22,7 +22,7 @@ use super::block::{Block, Front};
 use super::hint::Probe;
 use super::order::{Order, TAIL_MAX, Turns};
 use super::prefetch::prefetch;
-use super::run::{Item, Run, place_of, precedes};
+use super::run::{Item, Run, precedes};
 use super::shape::Entry;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell, load_owned};
 use std::borrow::Borrow;
@@ -40,7 +40,7 @@ pub(super) struct Head {
 pub(super) type RawLeaf = Front<Head>;
 
 /// How much of a leaf is filled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     turns: Turns,
     pub(super) sorted: usize,
@@ -185,9 +185,13 @@ impl<'g, E: Entry> Leaf<'g, E> {
         unsafe { Item::new(self.hint(index), self.raw(index)) }
     }
 
-    /// The entry with the probe's key.
+    /// The entry with the probe's key, or how many of the run lie before the probe.
     #[inline]
-    pub(super) fn find<Q>(self, state: State, probe: &Probe<'_, E::Key, Q>) -> Option<Item<'g, E>>
+    pub(super) fn find<Q>(
+        self,
+        state: State,
+        probe: &Probe<'_, E::Key, Q>,
+    ) -> Result<Item<'g, E>, usize>
     where
         E::Key: Borrow<Q>,
         Q: Ord + ?Sized,
@@ -195,12 +199,13 @@ impl<'g, E: Entry> Leaf<'g, E> {
         let skip = self.skip();
         let State { sorted, count, .. } = state;
         let key_at = |index| self.item(index).key();
-        let found = probe.search(sorted, skip, |index| self.hint(index), key_at).or_else(|| {
+        let found = probe.search(sorted, skip, |index| self.hint(index), key_at).or_else(|rank| {
             let hint = probe.hint(skip);
-            (sorted..count).find(|&index| {
+            let in_tail = (sorted..count).find(|&index| {
                 (!probe.is_hinted() || self.hint(index) == hint)
                     && (probe.is_exact() || probe.compare(key_at(index)).is_eq())
-            })
+            });
+            in_tail.ok_or(rank)
         });
         found.map(|index| self.item(index))
     }
@@ -221,14 +226,10 @@ impl<'g, E: Entry> Leaf<'g, E> {
         place.with_mut(|place| unsafe { *place = rank });
     }
 
-    /// Where an item belongs. Runs the keys' `Ord`.
-    pub(super) fn gap(self, state: State, item: Item<'_, E>) -> Gap {
+    /// Where an item belongs, of which `find` gave the rank. Runs the keys' `Ord`.
+    pub(super) fn gap(self, state: State, item: Item<'_, E>, rank: usize) -> Gap {
         let State { turns, sorted, count } = state;
-        let item_at = |place| self.item(place);
-        // Keys often come in order.
-        let is_beyond = sorted.checked_sub(1).is_none_or(|last| precedes(item_at(last), item));
-        let rank = if is_beyond { sorted } else { place_of(item, sorted, item_at) };
-        let is_after = |turn: &usize| !precedes(item, item_at(sorted + turns.get(*turn)));
+        let is_after = |turn: &usize| !precedes(item, self.item(sorted + turns.get(*turn)));
         let turn = (0..count - sorted).take_while(is_after).count();
         Gap { rank, turn }
     }

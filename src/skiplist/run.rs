@@ -5,7 +5,7 @@
 //!
 //! Used by `insert` and `sweep`.
 
-use super::hint::{Class, class, count_below, equal_hints, hint, partition};
+use super::hint::{Class, class, hint};
 use super::shape::Entry;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -103,6 +103,14 @@ impl<'g, E: Entry> Run<'g, E> {
         }
     }
 
+    /// Puts an item in the place of an entry, if that is here.
+    pub(super) fn replace(&mut self, old: &E, new: Item<'g, E>) {
+        let at = self.as_slice().iter().position(|item| std::ptr::eq(item.entry(), old));
+        if let Some(place) = at.and_then(|at| self.items.get_mut(at)) {
+            place.write(new);
+        }
+    }
+
     /// Keeps the items that `keep` accepts, in order.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(Item<'g, E>) -> bool) {
         let mut kept = Self::new();
@@ -113,22 +121,6 @@ impl<'g, E: Entry> Run<'g, E> {
         }
         *self = kept;
     }
-}
-
-/// How many of `len` ascending items lie before `item`, or at it.
-#[inline]
-pub(super) fn place_of<'g, E: Entry>(
-    item: Item<'_, E>,
-    len: usize,
-    item_at: impl Fn(usize) -> Item<'g, E>,
-) -> usize {
-    let hint_at = |at| item_at(at).hint;
-    let (low, high) = match class::<E::Key>() {
-        Class::Exact => return count_below(len, item.hint, hint_at),
-        Class::Lead | Class::Bytes => equal_hints(len, item.hint, hint_at),
-        Class::Opaque => (0, len),
-    };
-    partition(low, high, |at| item_at(at).key() <= item.key())
 }
 
 /// Whether an item comes before another of the same leaf.
