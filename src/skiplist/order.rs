@@ -10,7 +10,7 @@
 //! 1. Turns are a permutation of the tail's numbers, whatever `Ord` said.
 //! 2. An order names each place of its leaf exactly once, whatever the ranks are.
 //!
-//! Used by `leaf`, which keeps ranks and turns, and by `cursor`.
+//! Used by `leaf`, which keeps ranks and turns, by `cursor` and by `walk`.
 
 use super::run::LEAF_MAX;
 use std::ops::Range;
