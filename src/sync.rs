@@ -12,7 +12,7 @@
 //!    same atomic, so under loom such a load must bypass the model.
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 pub(crate) use std::sync::{Arc, OnceLock};
 
