@@ -1,4 +1,4 @@
-//! An embedded, in-memory, transactional key-value engine for plain threaded programs.
+//! An embedded, in-memory-first, transactional key-value engine for plain threaded programs.
 //!
 //! A [`Database`] holds any number of ordered, typed [`Bucket`]s. One transaction reads and writes
 //! any of them, and every execution equals one in which the transactions ran one after the other,
@@ -43,6 +43,8 @@
 //! | change several things at once | [`Database::write`], [`Transaction`] |
 //! | read a consistent whole, from many threads | [`Database::snapshot`], [`Snapshot`] |
 //! | handle a refused commit by hand | [`Database::begin`], [`Conflict`] |
+//! | keep it on disk | [`Database::open`], [`Options`], [`Durability`] |
+//! | store types of your own | [`Encode`], [`Decode`], [`Pod`] |
 //! | choose an isolation level | [`Isolation`] |
 //! | watch memory and conflicts | [`Database::stats`], [`Database::vacuum`] |
 //! | know how it works | [`design`] |

@@ -185,7 +185,10 @@ fn volatile_buckets_are_empty_after_every_opening() {
         Ok(())
     })
     .unwrap();
-    assert!(matches!(db.volatile_bucket::<u64, u64>("entries"), Err(Error::OtherPersistence { .. })));
+    assert!(matches!(
+        db.volatile_bucket::<u64, u64>("entries"),
+        Err(Error::OtherPersistence { .. })
+    ));
     assert!(matches!(db.bucket::<u64, u64>("words"), Err(Error::TypeMismatch { .. })));
     assert!(matches!(db.rename_bucket("words", "entries"), Err(Error::BucketExists { .. })));
     db.rename_bucket("entries", "numbers").unwrap();

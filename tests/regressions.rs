@@ -11,8 +11,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use palisade::TransactionOptions;
 use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Transaction};
-use palisade::{Timestamp, TransactionOptions};
 
 fn open() -> (Database, Bucket<String, u64>) {
     let db = Database::in_memory();

@@ -103,12 +103,7 @@ fn real_threads(name: &str, profile: Profile, keys: u8) {
     real_threads_on(Engine::new, name, profile, keys);
 }
 
-fn real_threads_on(
-    open: impl Fn(Level, u8) -> Engine,
-    name: &str,
-    profile: Profile,
-    keys: u8,
-) {
+fn real_threads_on(open: impl Fn(Level, u8) -> Engine, name: &str, profile: Profile, keys: u8) {
     const THREADS: usize = 8;
     const BATCH: usize = 32;
     let rounds = env("TRANSACTIONS", 12_000).div_ceil((THREADS * BATCH) as u64);

@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot, Timestamp};
+use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot};
 use palisade::{Transaction, TransactionOptions};
 
 fn open() -> (Database, Bucket<String, u64>) {

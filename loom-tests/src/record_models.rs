@@ -64,7 +64,7 @@ struct Stage {
 fn stage() -> Stage {
     let rules = Rules { registry_slots: 3, ..Rules::default() };
     let stage = Stage {
-        log: CommitLog::new(rules),
+        log: CommitLog::starting_at(Timestamp::ZERO, rules),
         collector: Collector::with_slots(3),
         record: Record::placeholder(7),
     };

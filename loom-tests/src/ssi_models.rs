@@ -99,7 +99,7 @@ struct Shared {
 
 impl Shared {
     fn new(rules: Rules) -> Self {
-        Self { collector: Collector::with_slots(3), log: CommitLog::new(rules) }
+        Self { collector: Collector::with_slots(3), log: CommitLog::starting_at(Timestamp::ZERO, rules) }
     }
 }
 

@@ -350,7 +350,9 @@ mod tests {
             prop_assert_eq!(count, list.len());
             let read: Vec<_> = Reader::new(&bytes).map(Result::unwrap).collect();
             let mut again = Ops::default();
-            read.iter().for_each(|op| again.copy(op));
+            for op in &read {
+                again.copy(op);
+            }
             prop_assert_eq!(again.bytes(), &bytes);
             prop_assert_eq!(read, list.iter().map(borrow).collect::<Vec<_>>());
             let cut = usize::from(cut) % (bytes.len() + 1);

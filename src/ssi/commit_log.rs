@@ -108,11 +108,6 @@ pub(super) struct Front<'g, F> {
 }
 
 impl<F: Footprint> CommitLog<F> {
-    /// A log with one node, which stands for the empty database.
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self::starting_at(Timestamp::ZERO, rules)
-    }
-
     /// A log with one node, which stands for everything that was committed up to `start`.
     pub(crate) fn starting_at(start: Timestamp, rules: Rules) -> Self {
         let genesis = TxnNode::genesis(start);

@@ -137,7 +137,7 @@ struct Player<'c, C> {
 /// Plays one history to its end and judges it.
 fn play(shape: &Shape, choices: impl Choices) -> Outcomes {
     let collector = Collector::new();
-    let log = CommitLog::new(shape.rules.clone());
+    let log = CommitLog::starting_at(Timestamp::ZERO, shape.rules.clone());
     let mut player = Player {
         log: &log,
         collector: &collector,
