@@ -1,7 +1,10 @@
 //! Durable databases: what was committed is there after the next opening, and what a reader is
 //! shown meanwhile.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use palisade::testing::{Fault, FaultDisk, Moment};
 use palisade::{Bucket, Database, Durability, Error, Options, TransactionOptions, WalError};
@@ -107,6 +110,78 @@ fn snapshots_show_nothing_that_is_not_durable() {
     assert_eq!(seen, [(Some(10), Some(10), Some(11))]);
     assert_eq!(db.snapshot().get(&bucket, &1).unwrap(), Some(&11));
     disk.observe(|_, _, _| ());
+}
+
+/// A transaction that read what is not durable yet returns when it is, although it wrote nothing.
+#[test]
+fn whoever_saw_an_unconfirmed_commit_waits_with_it() {
+    let (disk, _, db, bucket) = simulated(&Options::new());
+    let has_returned = Arc::new(AtomicBool::new(false));
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let (flag, started) = (Arc::clone(&has_returned), Arc::clone(&threads));
+    let (reader, entries) = (db.clone(), bucket.clone());
+    disk.observe(move |_, call, moment| {
+        if moment != Moment::During || !call.op.is_sync() || !started.lock().unwrap().is_empty() {
+            return;
+        }
+        let (flag, reader, entries) = (Arc::clone(&flag), reader.clone(), entries.clone());
+        let (seen, has_seen) = mpsc::channel();
+        let thread = {
+            let flag = Arc::clone(&flag);
+            thread::spawn(move || {
+                let tx = reader.begin();
+                seen.send(tx.get(&entries, &1).unwrap().copied()).unwrap();
+                tx.commit().unwrap();
+                flag.store(true, Ordering::SeqCst);
+            })
+        };
+        assert_eq!(has_seen.recv().unwrap(), Some(11));
+        for _ in 0..200 {
+            thread::sleep(Duration::from_micros(100));
+            assert!(!flag.load(Ordering::SeqCst), "the sync is still running");
+        }
+        started.lock().unwrap().push(thread);
+    });
+    bucket.insert(1, 11).unwrap();
+    for thread in std::mem::take(&mut *threads.lock().unwrap()) {
+        thread.join().unwrap();
+    }
+    assert!(has_returned.load(Ordering::SeqCst));
+    disk.observe(|_, _, _| ());
+}
+
+/// A checkpoint writes down what the log says about a bucket that nobody has opened. If the bucket
+/// is opened while the checkpoint goes on, that note is still needed.
+#[test]
+fn bucket_that_is_opened_beside_a_checkpoint_keeps_its_delta() {
+    let (disk, options, db, bucket) = simulated(&Options::new());
+    let other = db.bucket::<u64, u64>("other").unwrap();
+    other.insert(5, 50).unwrap();
+    drop((other, bucket, db));
+
+    let db = options.open("/db").unwrap();
+    let bucket = db.bucket::<u64, u64>("entries").unwrap();
+    bucket.insert(2, 20).unwrap();
+    // The checkpoint writes the delta of "other" first, and then the table of "entries".
+    let opener = db.clone();
+    let tables = AtomicU64::new(0);
+    disk.observe(move |_, call, moment| {
+        let is_table = call.path.contains("tab-") && call.op.is_sync();
+        if moment == Moment::During && is_table && tables.fetch_add(1, Ordering::SeqCst) == 1 {
+            let opener = opener.clone();
+            let opened = thread::spawn(move || {
+                let other = opener.bucket::<u64, u64>("other").unwrap();
+                assert_eq!(other.get(&5).unwrap(), Some(50));
+            });
+            opened.join().unwrap();
+        }
+    });
+    assert_eq!(db.checkpoint().unwrap().tables, 1, "the delta does not count");
+    disk.observe(|_, _, _| ());
+    drop((bucket, db));
+
+    let db = options.open("/db").unwrap();
+    assert_eq!(db.bucket::<u64, u64>("other").unwrap().get(&5).unwrap(), Some(50));
 }
 
 /// After a failed sync nobody writes, everybody reads what had been confirmed, and the next
