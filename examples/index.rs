@@ -125,8 +125,11 @@ struct Index {
 impl Index {
     fn new() -> palisade::Result<Self> {
         let db = Database::in_memory();
-        let (files, words, totals) =
-            (db.bucket("files")?, db.bucket("words")?, db.bucket("totals")?);
+        let (files, words, totals) = (
+            db.volatile_bucket("files")?,
+            db.volatile_bucket("words")?,
+            db.volatile_bucket("totals")?,
+        );
         Ok(Self { db, files, words, totals })
     }
 

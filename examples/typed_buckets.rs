@@ -1,4 +1,5 @@
-//! Any ordered type is a key, any type a value; a bucket remembers both.
+//! Any ordered type is a key, any type a value, as long as they stay in memory; a bucket remembers
+//! both. What is to survive implements `Encode` and `Decode` as well.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +21,7 @@ struct Page {
 
 fn main() -> Result<()> {
     let db = Database::in_memory();
-    let visits: Bucket<Visit, Page> = db.bucket("visits")?;
+    let visits: Bucket<Visit, Page> = db.volatile_bucket("visits")?;
     let (ada, bob) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
 
     db.write(|tx| {
@@ -41,7 +42,7 @@ fn main() -> Result<()> {
     assert_eq!(bytes, 600);
 
     // Opening it with other types is refused, and the error names both.
-    let wrong = db.bucket::<String, u64>("visits");
+    let wrong = db.volatile_bucket::<String, u64>("visits");
     assert!(matches!(wrong, Err(Error::TypeMismatch { .. })));
 
     // Buckets are listed, renamed and dropped by name.

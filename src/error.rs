@@ -2,9 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use crate::checkpoint::CheckpointError;
+use crate::codec::{DecodeError, EncodeError};
 use crate::id::Timestamp;
 use crate::sync::Arc;
+use crate::wal::WalError;
 
 /// The result of an operation on a database.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -65,6 +70,92 @@ pub enum Error {
         max: usize,
     },
 
+    /// A key or a value takes 4 GiB or more as bytes. Store it in parts.
+    #[error("a key or value of 4 GiB or more cannot be stored")]
+    EntryTooLarge,
+
+    /// A key or a value has no encoding.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+
+    /// Stored bytes are not what the bucket's types make of them: the code that encodes them has
+    /// changed since. Open the bucket with the code that wrote it.
+    #[error("bucket {bucket:?} holds an entry that its types cannot read")]
+    Decode {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+        /// What the decoder said.
+        source: DecodeError,
+    },
+
+    /// The bucket is in the files of the database, and a volatile bucket was asked for, or the
+    /// other way round. Use the method that it was created with, or another name.
+    #[error("bucket {bucket:?} is {is}, and was opened as {asked}")]
+    OtherPersistence {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+        /// What the bucket is: "durable" or "volatile".
+        is: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
+
+    /// Another handle, in this process or another one, has the database open. Close it, or share
+    /// its handle.
+    #[error("{} is open already, by {}", path.display(), holder.as_deref().unwrap_or("someone"))]
+    AlreadyOpen {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it, as far as that can be told.
+        holder: Option<String>,
+    },
+
+    /// The database was closed. Open it again.
+    #[error("the database was closed")]
+    Closed,
+
+    /// The database was opened to be read only.
+    #[error("the database is open for reading only")]
+    ReadOnly,
+
+    /// The directory has files in it, and something new was to be written there. Name another one.
+    #[error("{} is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The database lives in memory, so there is nothing to be copied.
+    #[error("the database lives in memory")]
+    InMemory,
+
+    /// There is no database in the directory.
+    #[error("there is no database in {}", path.display())]
+    NotFound {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+
+    /// The log refused. After [`WalError::Poisoned`] nothing more is written: reads go on, and a
+    /// commit that was under way is there or not after the database is opened again.
+    #[error(transparent)]
+    Log(#[from] WalError),
+
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+
     /// The transaction has no savepoint of this name (any more).
     #[error("there is no savepoint {name:?}")]
     SavepointMissing {
@@ -78,6 +169,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// For `map_err` after a call to the storage.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source: Arc::new(source) }
+    }
+
     /// Whether running the same transaction again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

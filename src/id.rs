@@ -143,3 +143,17 @@ impl fmt::Debug for DatabaseId {
         write!(f, "{:032x}", self.0)
     }
 }
+
+/// Names a durable bucket in the files of its database; never used twice there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StoredId(u32);
+
+impl StoredId {
+    pub(crate) const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}

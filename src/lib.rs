@@ -1,4 +1,4 @@
-//! An embedded, in-memory, transactional key-value engine for plain threaded programs.
+//! An embedded, in-memory-first, transactional key-value engine for plain threaded programs.
 //!
 //! A [`Database`] holds any number of ordered, typed [`Bucket`]s. One transaction reads and writes
 //! any of them, and every execution equals one in which the transactions ran one after the other,
@@ -43,6 +43,8 @@
 //! | change several things at once | [`Database::write`], [`Transaction`] |
 //! | read a consistent whole, from many threads | [`Database::snapshot`], [`Snapshot`] |
 //! | handle a refused commit by hand | [`Database::begin`], [`Conflict`] |
+//! | keep it on disk | [`Database::open`], [`Options`], [`Durability`] |
+//! | store types of your own | [`Encode`], [`Decode`], [`Pod`] |
 //! | choose an isolation level | [`Isolation`] |
 //! | watch memory and conflicts | [`Database::stats`], [`Database::vacuum`] |
 //! | know how it works | [`design`] |
@@ -72,12 +74,22 @@ mod txn;
 mod wal;
 
 pub use bucket::Iter;
-pub use db::{Aborts, BucketInfo, Database, OldestSnapshot, Options, Stats, Vacuumed};
+pub use checkpoint::CheckpointError;
+#[cfg(feature = "serde")]
+pub use codec::Serde;
+pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
+pub use db::{
+    Aborts, BucketInfo, Checkpointed, Database, LogStats, OldestSnapshot, Options, Recovery,
+    RecoveryStep, Stats, Vacuumed,
+};
 pub use error::{Conflict, ConflictKind, Error, Result};
-pub use id::Timestamp;
+pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
 pub use mvcc::{Key, Lookup, Prefix, Value};
-pub use txn::{Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions};
+pub use txn::{
+    Bucket, Durability, Integer, Isolation, Receipt, Snapshot, Transaction, TransactionOptions,
+};
+pub use wal::{Flaw, WalError};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

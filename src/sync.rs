@@ -12,7 +12,7 @@
 //!    same atomic, so under loom such a load must bypass the model.
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 pub(crate) use std::sync::{Arc, OnceLock};
 
@@ -20,7 +20,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, panicking, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, panicking, scope, sleep, yield_now};
 
     /// The thread that runs this.
     pub(crate) fn current_id() -> std::thread::ThreadId {

@@ -8,6 +8,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Bound;
 
+pub use crate::storage::{
+    Access, Call, Disk, Fault, FaultDisk, File, Lock, Map, Moment, Op, Sabotage, Sabotages, Storage,
+};
+
 struct Pair<K, V> {
     key: K,
     value: V,
@@ -74,7 +78,7 @@ impl<K: Ord + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Index<K, 
         Q: Ord + ?Sized,
     {
         let guard = self.collector.pin();
-        let _ = self.list.range(bounds, &guard).all(|pair| visit(&pair.key, &pair.value));
+        self.list.range(bounds, &guard).walk(|pair| visit(&pair.key, &pair.value));
     }
 
     /// Visits entries in descending order until `visit` says no.
@@ -87,7 +91,7 @@ impl<K: Ord + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Index<K, 
         Q: Ord + ?Sized,
     {
         let guard = self.collector.pin();
-        let _ = self.list.range(bounds, &guard).rev().all(|pair| visit(&pair.key, &pair.value));
+        self.list.range(bounds, &guard).walk_back(|pair| visit(&pair.key, &pair.value));
     }
 
     /// Removes what `gone` names; says how many entries that were.

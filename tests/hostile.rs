@@ -134,7 +134,7 @@ fn contents(db: &Database, table: &Table) -> BTreeMap<u64, u64> {
 
 fn filled(census: &Arc<Census>, entries: u64) -> (Database, Table) {
     let db = Database::in_memory();
-    let table: Table = db.bucket("table").unwrap();
+    let table: Table = db.volatile_bucket("table").unwrap();
     db.write(|tx| {
         for n in 0..entries {
             tx.insert(&table, Touchy::new(n * 2, census), Touchy::new(n, census))?;
@@ -304,7 +304,7 @@ fn a_panic_in_drop_loses_nothing_else() {
     let fragile = |n| Touchy::made(n, &census, true);
     for calls in 0..40 {
         let db = Database::in_memory();
-        let table: Table = db.bucket("table").unwrap();
+        let table: Table = db.volatile_bucket("table").unwrap();
         let mut burnt = false;
         for n in 0..40 {
             table_put(&db, &table, Touchy::new(n % 10, &census), fragile(n));
@@ -464,7 +464,7 @@ impl Ord for Liar {
 #[test]
 fn an_order_that_lies_breaks_nothing_else() {
     let db = Database::in_memory();
-    let liars: Bucket<Liar, String> = db.bucket("liars").unwrap();
+    let liars: Bucket<Liar, String> = db.volatile_bucket("liars").unwrap();
     let honest: Bucket<u64, String> = db.bucket("honest").unwrap();
     for n in 0..if cfg!(debug_assertions) { 600_u64 } else { 3_000 } {
         // A refusal or a panic is a fair answer to a lie; a crash or a hang is not.
@@ -496,7 +496,7 @@ fn values_of_threads_are_dropped_once() {
     let census = Arc::new(Census::default());
     {
         let db = Database::in_memory();
-        let table: Table = db.bucket("table").unwrap();
+        let table: Table = db.volatile_bucket("table").unwrap();
         let rounds = if cfg!(debug_assertions) { 300_u64 } else { 1_500 };
         thread::scope(|scope| {
             for worker in 0..4_u64 {

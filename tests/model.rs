@@ -411,7 +411,7 @@ fn step<'db, C: Case>(
 
 fn check<C: Case>(ops: &[Op]) {
     let db = Database::in_memory();
-    let table: Table<C> = db.bucket("table").unwrap();
+    let table: Table<C> = db.volatile_bucket("table").unwrap();
     let mut map = Map::<C>::new();
     let mut open: Option<Open<'_, C>> = None;
     let mut snapshots = Vec::new();

@@ -11,8 +11,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use palisade::TransactionOptions;
 use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Transaction};
-use palisade::{Timestamp, TransactionOptions};
 
 fn open() -> (Database, Bucket<String, u64>) {
     let db = Database::in_memory();
@@ -31,7 +31,7 @@ fn text(key: &str) -> String {
     key.to_owned()
 }
 
-fn kind(outcome: Result<Timestamp, Error>) -> Option<ConflictKind> {
+fn kind<T>(outcome: Result<T, Error>) -> Option<ConflictKind> {
     match outcome {
         Ok(_) => None,
         Err(Error::Conflict(conflict)) => Some(conflict.kind()),

@@ -22,7 +22,7 @@ use source::{Source, Token, named, tokens};
 const FLOORS: &[(&str, u8)] = &[
     ("sync", 0),
     ("id", 0),
-    ("codec", 0),
+    ("codec", 1),
     ("crc", 0),
     ("epoch", 1),
     ("storage", 1),

@@ -5,6 +5,8 @@
 //! proves that the models can fail.
 #![allow(dead_code, unused_imports, reason = "a model uses a part of each floor")]
 
+#[path = "../../src/codec/mod.rs"]
+mod codec;
 #[path = "../../src/crc.rs"]
 mod crc;
 #[path = "../../src/epoch/mod.rs"]

@@ -10,7 +10,7 @@ use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::version::Version;
 use crate::play::{Role, play};
 use crate::skiplist::Entry as _;
-use crate::ssi::{CommitLog, Kind, Rules};
+use crate::ssi::{CommitLog, Kind, Rules, Seen};
 use crate::sync::{UnsafeCell, thread::yield_now};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
@@ -64,7 +64,7 @@ struct Stage {
 fn stage() -> Stage {
     let rules = Rules { registry_slots: 3, ..Rules::default() };
     let stage = Stage {
-        log: CommitLog::new(rules),
+        log: CommitLog::starting_at(Timestamp::ZERO, rules),
         collector: Collector::with_slots(3),
         record: Record::placeholder(7),
     };
@@ -161,7 +161,7 @@ fn reader(stage: &Stage) {
 /// A reader without a registration: it may find itself overtaken, and nothing worse.
 fn passer_by(stage: &Stage) {
     let guard = stage.collector.pin();
-    let now = stage.log.see_now(&guard);
+    let Seen::At(now) = stage.log.see(&guard) else { unreachable!() };
     if let Ok(found) = stage.record.visible_unregistered(now, &guard) {
         let value = found.and_then(Version::value).map(Value::read);
         assert_eq!(value, Some(now.get()));

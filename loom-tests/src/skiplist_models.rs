@@ -161,6 +161,15 @@ pub fn append_and_find(main: usize) {
     play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40]));
 }
 
+/// A: a key goes into the tail of a leaf, before the rest, while a cursor walks over it.
+pub fn append_and_walk(main: usize) {
+    const ROLES: [Role<Stage>; 2] =
+        [|stage| stage.insert_alone(5), |stage| seen(&stage.keys(true), &[10, 20, 30])];
+    // The split left room beside 10, which nothing bounds below.
+    let stage = || Stage::new(&[10, 30, 20]);
+    play(3, main, stage, &ROLES, |stage| stage.ends_with(&[5, 10, 20, 30]));
+}
+
 /// B: a segment splits while another key goes into its upper half and readers look for old keys.
 pub fn split_and_find(main: usize) {
     const ROLES: [Role<Stage>; 2] =
@@ -231,6 +240,21 @@ pub fn same_key_twice(main: usize) {
         |stage| {
             assert_eq!(*stage.inserted.lock().unwrap(), 1, "exactly one insertion won");
             stage.ends_with(&[10, 20]);
+        },
+    );
+}
+
+/// G: the same where there is room, and nothing but the leaf's state tells of the first.
+pub fn same_key_twice_in_a_tail(main: usize) {
+    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(5), |stage| stage.insert(5)];
+    play(
+        3,
+        main,
+        || Stage::new(&[10, 30, 20]),
+        &ROLES,
+        |stage| {
+            assert_eq!(*stage.inserted.lock().unwrap(), 1, "exactly one insertion won");
+            stage.ends_with(&[5, 10, 20, 30]);
         },
     );
 }

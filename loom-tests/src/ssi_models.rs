@@ -9,7 +9,9 @@
 
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
-use crate::ssi::{CommitLog, Footprint, Kind, Patience, Refusal, Registration, Rules, Status};
+use crate::ssi::{
+    CommitLog, Footprint, Kind, Patience, Refusal, Registration, Rules, Seen, Status,
+};
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, set_shard};
 use loom::thread;
 use std::sync::Arc;
@@ -97,7 +99,7 @@ struct Shared {
 
 impl Shared {
     fn new(rules: Rules) -> Self {
-        Self { collector: Collector::with_slots(3), log: CommitLog::new(rules) }
+        Self { collector: Collector::with_slots(3), log: CommitLog::starting_at(Timestamp::ZERO, rules) }
     }
 }
 
@@ -266,7 +268,8 @@ pub fn rescue_and_seen(on_main: usize) -> usize {
         let (w, p) = (begin(&shared), begin(&shared));
         let reader: Role<Outcome> = Box::new(|shared| {
             let guard = shared.collector.pin();
-            Outcome::Snapshot(shared.log.see_now(&guard))
+            let Seen::At(snapshot) = shared.log.see(&guard) else { unreachable!() };
+            Outcome::Snapshot(snapshot)
         });
         let results = play(shared, vec![writer(w, 0, 1), writer(p, 1, 2), reader], on_main);
         let Outcome::Snapshot(seen) = results[2] else { panic!("the reader") };
@@ -475,7 +478,8 @@ pub fn snapshot_and_prune(on_main: usize) -> usize {
         let reader: Role<()> = {
             let version = Arc::clone(&version);
             Box::new(move |shared| {
-                let (entry, snapshot) = shared.log.begin_seen(None, &shared.collector.pin());
+                let (entry, seen) = shared.log.begin_seen(None, &shared.collector.pin());
+                let Seen::At(snapshot) = seen else { unreachable!("nothing is to be confirmed") };
                 if snapshot == Timestamp::ZERO {
                     version.look();
                 }

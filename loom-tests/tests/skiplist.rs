@@ -3,12 +3,14 @@
 loom_tests::models! {
     skiplist_models:
     append_and_find: 3;
+    append_and_walk: 2;
     split_and_find: 2;
     split_and_insert: 2;
     replace_and_find: 3;
     rebuild_and_find: 2;
     kill_and_insert: 1;
     same_key_twice: 2;
+    same_key_twice_in_a_tail: 2;
     unlink_and_insert: 2;
     unlink_and_find: 2;
     forward_and_split: 2;

@@ -19,6 +19,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
+use crate::ssi::Seen;
 use crate::txn::{
     Bucket, Integer, Isolation, Snapshot, Transaction, TransactionOptions, owned_bounds,
     prefix_bounds, run,
@@ -56,14 +57,18 @@ impl<K: Key, V: Value> Bucket<K, V> {
         for _ in 0..QUICK_READS_MAX {
             let guard = engine.collector().pin();
             let now = match engine.isolation() {
-                Isolation::Serializable => engine.log().see_now(&guard),
-                Isolation::Snapshot => engine.log().now(&guard),
+                Isolation::Serializable => match engine.log().see(&guard) {
+                    Seen::At(now) => now,
+                    Seen::Unconfirmed(_) => break,
+                },
+                Isolation::Snapshot => engine.log().visible(&guard),
             };
             if let Ok(value) = table.get_unregistered(key, now, &guard) {
                 return Ok(value.map(read));
             }
         }
-        // Writers overtook every try; they do not overtake a registered snapshot.
+        // Writers overtook every try, and do not overtake a registered snapshot; or it takes a wait
+        // for a sync, which no pin should last for.
         Ok(self.snapshot().get(self, key)?.map(read))
     }
 

@@ -5,19 +5,27 @@
 //!    handle.
 
 mod background;
+mod files;
 mod options;
 mod stats;
+mod store;
 
 use std::fmt;
+use std::path::Path;
 
+use crate::codec::{Decode, Encode};
 use crate::error::{Error, Result};
 use crate::mvcc::{Key, Value};
-use crate::sync::Arc;
-use crate::txn::{Bucket, Engine, Snapshot, Transaction, TransactionOptions, drop_bucket, run};
+use crate::sync::{Arc, Mutex};
+use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOptions, run};
 
 use background::Background;
+use store::{Archive, Keeper, Reading, Store};
+
+pub use files::RecoveryStep;
 pub use options::Options;
-pub use stats::{Aborts, BucketInfo, OldestSnapshot, Stats, Vacuumed};
+pub use stats::{Aborts, BucketInfo, LogStats, OldestSnapshot, Stats, Vacuumed};
+pub use store::{Checkpointed, Recovery};
 
 /// A handle of a database: ordered, typed buckets, and transactions over any of them.
 ///
@@ -52,8 +60,17 @@ pub struct Database {
 
 struct Shared {
     engine: Arc<Engine>,
-    /// Dropped with the last handle, which ends its thread.
-    _background: Option<Background>,
+    home: Home,
+    /// Dropped with the last handle, which ends the thread.
+    vacuum: Mutex<Option<Background>>,
+}
+
+/// Where a database is, besides in memory.
+#[derive(Debug)]
+enum Home {
+    Nowhere,
+    Files(Arc<Keeper>),
+    ReadOnly(Arc<Reading>),
 }
 
 impl Database {
@@ -63,8 +80,51 @@ impl Database {
         Options::new().in_memory()
     }
 
-    fn with(engine: Arc<Engine>, background: Option<Background>) -> Self {
-        Self { shared: Arc::new(Shared { engine, _background: background }) }
+    /// Opens the database in a directory, which is made if it does not exist, with the default
+    /// options: serializable, and durable when a commit returns.
+    ///
+    /// ```
+    /// use palisade::Database;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let db = Database::open(path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// db.close()?;
+    ///
+    /// let db = Database::open(path)?;
+    /// assert_eq!(db.bucket::<String, u64>("visits")?.get("ada")?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(directory)
+    }
+
+    fn with(engine: Arc<Engine>, home: Home, vacuum: Option<Background>) -> Self {
+        Self { shared: Arc::new(Shared { engine, home, vacuum: Mutex::new(vacuum) }) }
+    }
+
+    /// The files, if they may be written.
+    fn store(&self) -> Option<&Store> {
+        match &self.shared.home {
+            Home::Files(keeper) => Some(&*keeper.store),
+            Home::Nowhere | Home::ReadOnly(_) => None,
+        }
+    }
+
+    /// The files, if there are any.
+    fn archive(&self) -> Option<&Archive> {
+        match &self.shared.home {
+            Home::Files(keeper) => Some(&keeper.store.archive),
+            Home::ReadOnly(reading) => Some(&reading.archive),
+            Home::Nowhere => None,
+        }
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -73,21 +133,57 @@ impl Database {
 
     // Buckets.
 
-    /// The bucket of this name, made if there is none.
+    /// The bucket of this name, made if there is none; as durable as its database.
+    ///
+    /// In a durable database the first opening of a bucket brings it into memory, O(n).
     ///
     /// # Errors
     ///
-    /// [`Error::TypeMismatch`] if it holds other types; [`Error::TooManyBuckets`].
-    pub fn bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
-        let id = self.engine().catalog().open::<K, V>(name)?;
-        Ok(Bucket::new(Arc::clone(self.engine()), id))
+    /// [`Error::TypeMismatch`] if it holds other types, [`Error::OtherPersistence`] if it is
+    /// volatile; [`Error::TooManyBuckets`]. [`Error::Checkpoint`] if its tables are damaged, and
+    /// [`Error::Decode`] if its entries are not what the types make of them. [`Error::Log`] if it
+    /// is new and the log cannot take it; [`Error::BucketMissing`] if there is none and the database
+    /// is open for reading only.
+    pub fn bucket<K, V>(&self, name: &str) -> Result<Bucket<K, V>>
+    where
+        K: Key + Encode + Decode,
+        V: Value + Encode + Decode,
+    {
+        let engine = self.engine();
+        let id = match self.archive() {
+            Some(archive) => archive.open_bucket::<K, V>(engine, name)?,
+            None => engine.catalog().open::<K, V>(name)?,
+        };
+        Ok(Bucket::new(Arc::clone(engine), id))
+    }
+
+    /// The bucket of this name, made if there is none, which lives in memory only: of any types,
+    /// and empty whenever its database is opened.
+    ///
+    /// It takes part in transactions like every other bucket.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TypeMismatch`] if it holds other types, [`Error::OtherPersistence`] if it is
+    /// durable; [`Error::TooManyBuckets`].
+    pub fn volatile_bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
+        let engine = self.engine();
+        let id = match self.archive() {
+            Some(archive) => archive.open_volatile::<K, V>(engine, name)?,
+            None => engine.catalog().open::<K, V>(name)?,
+        };
+        Ok(Bucket::new(Arc::clone(engine), id))
     }
 
     /// All buckets, in the order of their names.
     #[must_use]
     pub fn buckets(&self) -> Vec<BucketInfo> {
         let guard = self.engine().collector().pin();
-        self.engine().catalog().list(&guard).into_iter().map(BucketInfo::from).collect()
+        let listed = self.engine().catalog().list(&guard).into_iter().map(BucketInfo::from);
+        let unopened = self.archive().map(Archive::unopened).unwrap_or_default();
+        let mut all: Vec<_> = listed.chain(unopened.into_iter().map(BucketInfo::from)).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     /// Drops the bucket of this name with all that is in it. Returns whether there was one.
@@ -98,9 +194,14 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// None yet; a database with a log may fail to write it.
+    /// [`Error::Log`] if the bucket is durable and the log cannot take it, [`Error::ReadOnly`] if it
+    /// is durable and the database is open for reading only.
     pub fn drop_bucket(&self, name: &str) -> Result<bool> {
-        let dropped = drop_bucket(self.engine(), name);
+        let engine = self.engine();
+        let dropped = match self.archive() {
+            Some(archive) => archive.drop_bucket(engine, name)?,
+            None => engine.catalog().forget(name).map(|table| engine.retire_table(table)).is_some(),
+        };
         if dropped {
             tracing::debug!(bucket = name, "bucket dropped");
         }
@@ -112,9 +213,13 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::BucketMissing`] if there is no bucket `from`, [`Error::BucketExists`] if there is
-    /// another one named `to`.
+    /// another one named `to`, [`Error::Log`] if the bucket is durable and the log cannot take it,
+    /// [`Error::ReadOnly`] if it is durable and the database is open for reading only.
     pub fn rename_bucket(&self, from: &str, to: &str) -> Result<()> {
-        self.engine().catalog().rename(from, to)
+        match self.archive() {
+            Some(archive) => archive.rename(self.engine(), from, to),
+            None => self.engine().catalog().rename(from, to),
+        }
     }
 
     // Transactions.
@@ -215,6 +320,68 @@ impl Database {
     }
 
     // Maintenance.
+
+    /// Makes everything that was committed so far durable. In a database that lives in memory, or
+    /// is open for reading only, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Log`] if the log has failed: what was committed since the last successful sync is
+    /// there or not after the database is opened again.
+    pub fn sync(&self) -> Result<()> {
+        let Some(store) = self.store() else { return Ok(()) };
+        Ok(store.wal().sync_to(store.wal().position())?)
+    }
+
+    /// Waits until a commit is durable, and with it all before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    pub fn wait_durable(&self, receipt: &Receipt) -> Result<()> {
+        match self.store().zip(receipt.position()) {
+            Some((store, position)) => Ok(store.wal().sync_to(position)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what changed since the last checkpoint into tables, and lets go of the log before
+    /// it, so that the next opening is fast. Readers and writers go on meanwhile. In a database
+    /// that lives in memory it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] and [`Error::Log`]; the checkpoint before and the log stay good.
+    /// [`Error::ReadOnly`] if the database is open for reading only.
+    pub fn checkpoint(&self) -> Result<Checkpointed> {
+        match &self.shared.home {
+            Home::Files(keeper) => keeper.store.checkpoint(self.engine()),
+            Home::ReadOnly(_) => Err(Error::ReadOnly),
+            Home::Nowhere => Ok(Checkpointed::default()),
+        }
+    }
+
+    /// Ends all threads, makes everything durable and notes that the database was closed.
+    ///
+    /// From then on other handles of it can read, and commit no writes to durable buckets. The
+    /// directory is free when the last handle, bucket and snapshot is gone. Dropping the last
+    /// one closes, too, and cannot tell of an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync), and [`Error::Checkpoint`] if the note could not be written.
+    pub fn close(self) -> Result<()> {
+        drop(self.shared.vacuum.lock().take());
+        let Home::Files(keeper) = &self.shared.home else { return Ok(()) };
+        keeper.stop();
+        if keeper.store.has_many_segments() {
+            keeper.store.checkpoint(self.engine())?;
+        }
+        if let Some(journal) = self.engine().journal() {
+            journal.close();
+        }
+        keeper.store.close()
+    }
 
     /// Removes what nobody can read any more: old versions, deleted keys, dropped buckets. Looks at
     /// `budget` records at most and goes on where the last call ended; `usize::MAX` for all.

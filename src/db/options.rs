@@ -1,13 +1,22 @@
 //! What a database may be told when it is opened.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::db::Database;
 use crate::db::background::Background;
+use crate::db::files::{Files, RecoveryStep};
+use crate::db::store::{self, Keeper, Recovery};
+use crate::db::{Database, Home};
+use crate::error::Result;
+#[cfg(feature = "testing")]
+use crate::storage::{Sabotages, Storage};
 use crate::sync::Arc;
-use crate::txn::{Engine, Isolation, Settings};
+use crate::txn::{Durability, Engine, Isolation, Settings};
 
-/// How to open a database. The defaults are safe: serializable transactions, no threads.
+/// How to open a database.
+///
+/// The defaults are safe: serializable transactions, and in a durable database commits that are
+/// on the device when they return.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,6 +33,7 @@ use crate::txn::{Engine, Isolation, Settings};
 pub struct Options {
     settings: Settings,
     vacuum_every: Option<Duration>,
+    files: Files,
 }
 
 impl Options {
@@ -39,8 +49,8 @@ impl Options {
         self
     }
 
-    /// Starts a thread that vacuums at this interval. Without it nothing runs in the background;
-    /// call [`Database::vacuum`] instead.
+    /// Starts a thread that vacuums at this interval. Without it nothing vacuums in the
+    /// background; call [`Database::vacuum`] instead.
     pub fn vacuum_every(mut self, interval: Duration) -> Self {
         self.vacuum_every = Some(interval);
         self
@@ -74,13 +84,212 @@ impl Options {
     /// Makes a database that lives in memory and goes with its last handle.
     #[must_use]
     pub fn in_memory(&self) -> Database {
-        let engine = Arc::new(Engine::new(self.settings.clone()));
-        let background = self.vacuum_every.and_then(|interval| {
-            let engine = Arc::clone(&engine);
-            Background::every("palisade-vacuum", interval, move || {
-                engine.vacuum(usize::MAX);
-            })
-        });
-        Database::with(engine, background)
+        let engine = Arc::new(Engine::new(&self.settings));
+        let vacuum = self.vacuum_thread(&engine);
+        Database::with(engine, Home::Nowhere, vacuum)
+    }
+
+    fn vacuum_thread(&self, engine: &Arc<Engine>) -> Option<Background> {
+        let interval = self.vacuum_every?;
+        let engine = Arc::clone(engine);
+        Background::every("palisade-vacuum", interval, move || {
+            engine.vacuum(usize::MAX);
+        })
+    }
+}
+
+/// Durable databases.
+impl Options {
+    /// What a commit survives: [`Durability::Full`] unless set.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.files.durability = durability;
+        self
+    }
+
+    /// At [`Durability::Relaxed`]: syncs the log so long after the last time. Unless one of the
+    /// three conditions is set, the log is synced after 50 ms, 10 000 commits or 4 MiB, whichever
+    /// comes first.
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.files.flush_mut().interval = Some(interval);
+        self
+    }
+
+    /// At [`Durability::Relaxed`]: syncs the log after so many commits.
+    pub fn flush_after_commits(mut self, commits: u64) -> Self {
+        self.files.flush_mut().commits = Some(commits);
+        self
+    }
+
+    /// At [`Durability::Relaxed`]: syncs the log after so many bytes.
+    pub fn flush_after_bytes(mut self, bytes: u64) -> Self {
+        self.files.flush_mut().bytes = Some(bytes);
+        self
+    }
+
+    /// The size of a segment of the log in bytes, which is allocated ahead: 64 MiB unless set, and
+    /// 8 KiB at least. A transaction may write more than that.
+    pub fn segment_bytes(mut self, bytes: u32) -> Self {
+        self.files.segment_bytes = bytes;
+        self
+    }
+
+    /// Makes a checkpoint when the log has so many bytes, or so large a part of the data in tables,
+    /// in percent, whichever is more: 256 MiB and 100 % unless set. Smaller numbers make opening
+    /// faster and write more: for each byte logged, up to one and 100 / `percent_of_data`.
+    pub fn checkpoint_after(mut self, log_bytes: u64, percent_of_data: u32) -> Self {
+        self.files.checkpoint.log_bytes_min = log_bytes;
+        self.files.checkpoint.percent_of_data = percent_of_data;
+        self
+    }
+
+    /// Makes a checkpoint at this interval, if anything was written since the last one, also when
+    /// the log is short.
+    pub fn checkpoint_every(mut self, interval: Duration) -> Self {
+        self.files.checkpoint.every = Some(interval);
+        self
+    }
+
+    /// How fast a checkpoint may write, so that commits keep their latency: 200 MB/s unless set.
+    /// `None` is as fast as it can.
+    pub fn checkpoint_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
+        self.files.checkpoint.bytes_per_second = bytes;
+        self
+    }
+
+    /// Whether a durable database has threads of its own: one that syncs the log and prepares
+    /// its segments, and one that makes checkpoints. It has unless this says no; then whoever
+    /// commits syncs when it is due, and checkpoints are made by [`Database::checkpoint`] alone.
+    pub fn threads(mut self, threads: bool) -> Self {
+        self.files.has_threads = threads;
+        self
+    }
+
+    /// Is told how far a recovery has come, now and then while the log is read.
+    pub fn on_recovery(mut self, progress: impl Fn(RecoveryStep) + Send + Sync + 'static) -> Self {
+        self.files.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Puts the files on another storage: a simulated disk, for instance.
+    #[cfg(feature = "testing")]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.files.storage = storage;
+        self
+    }
+
+    /// Draws everything random from here, so that a run can be repeated.
+    #[cfg(feature = "testing")]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.files.seed = Some(seed);
+        self
+    }
+
+    /// The size of a checkpoint's tables in bytes, about.
+    #[cfg(feature = "testing")]
+    pub fn table_bytes(mut self, bytes: u64) -> Self {
+        self.files.checkpoint.table_bytes = bytes;
+        self
+    }
+
+    /// Breaks a rule of the log or of the checkpoints.
+    #[cfg(feature = "testing")]
+    pub fn sabotage(mut self, sabotages: Sabotages) -> Self {
+        self.files.sabotages = sabotages;
+        self
+    }
+
+    /// Opens the database in a directory, which is made if it does not exist, and recovers what
+    /// was committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyOpen`](crate::Error::AlreadyOpen) if another handle has it, in this process
+    /// or another one. [`Error::Log`](crate::Error::Log) and
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) if its files are damaged or of another
+    /// version. [`Error::Io`](crate::Error::Io).
+    pub fn open(&self, directory: impl AsRef<Path>) -> Result<Database> {
+        Ok(self.recover(directory)?.0)
+    }
+
+    /// Like [`open`](Self::open), and tells what was found.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn recover(&self, directory: impl AsRef<Path>) -> Result<(Database, Recovery)> {
+        let (store, recovery) = store::open(directory.as_ref(), self.files.clone())?;
+        let keeper = Arc::new(Keeper::new(store));
+        let engine = store::engine(&keeper, &self.settings);
+        if self.files.has_threads {
+            keeper.start(&engine);
+        }
+        let vacuum = self.vacuum_thread(&engine);
+        Ok((Database::with(engine, Home::Files(keeper), vacuum), recovery))
+    }
+
+    /// Opens the database in a directory to read it, and writes nothing there: not into the files,
+    /// nor any file. It may have been left by a crash, and the directory need not be writable.
+    ///
+    /// What opening it to write would recover is there. Others may read it at the same time, in
+    /// this process or another one; while they do nobody can open it to write. Durable buckets
+    /// that exist can be opened and read. A commit that writes to one of them is refused with
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly); volatile buckets work as ever.
+    ///
+    /// ```
+    /// use palisade::{Database, Error, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let db = Database::open(path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// drop(db);
+    ///
+    /// let db = Options::new().open_read_only(path)?;
+    /// let visits = db.bucket::<String, u64>("visits")?;
+    /// assert_eq!(visits.get("ada")?, Some(1));
+    /// assert!(matches!(visits.insert("bob".into(), 1), Err(Error::ReadOnly)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is no database,
+    /// [`Error::AlreadyOpen`](crate::Error::AlreadyOpen) if someone has it open to write; else as
+    /// [`open`](Self::open).
+    pub fn open_read_only(&self, directory: impl AsRef<Path>) -> Result<Database> {
+        let (reading, _) = store::open_read_only(directory.as_ref(), self.files.clone())?;
+        let reading = Arc::new(reading);
+        let engine = store::reading_engine(&reading, &self.settings);
+        let vacuum = self.vacuum_thread(&engine);
+        Ok(Database::with(engine, Home::ReadOnly(reading), vacuum))
+    }
+
+    /// Says what [`recover`](Self::recover) would find in a directory, and does none of it: a dry
+    /// run.
+    ///
+    /// ```
+    /// use palisade::{Database, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let db = Database::open(path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// db.close()?;
+    ///
+    /// let recovery = Options::new().examine(path)?;
+    /// assert!(recovery.was_closed);
+    /// assert_eq!(recovery.commits, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn examine(&self, directory: impl AsRef<Path>) -> Result<Recovery> {
+        store::examine(directory.as_ref(), self.files.clone())
     }
 }

@@ -1,11 +1,14 @@
 //! What a database tells about itself.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::id::Timestamp;
+use crate::db::store::Unopened;
+use crate::id::{Lsn, Timestamp};
 use crate::mvcc::table::Swept;
 use crate::sync::Arc;
 use crate::txn::{BucketEntry, Count, Engine};
+use crate::wal::Wal;
 
 /// A bucket in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,18 +16,27 @@ use crate::txn::{BucketEntry, Count, Engine};
 pub struct BucketInfo {
     /// The name.
     pub name: Arc<str>,
-    /// The type of the keys, as the compiler names it.
-    pub key_type: &'static str,
-    /// The type of the values, as the compiler names it.
-    pub value_type: &'static str,
-    /// Keys in the index, those included that were deleted and not yet vacuumed.
+    /// The type of the keys: as the compiler names it, or as the files do if the bucket is not
+    /// in memory.
+    pub key_type: Cow<'static, str>,
+    /// The type of the values, likewise.
+    pub value_type: Cow<'static, str>,
+    /// Keys in the index, those included that were deleted and not yet vacuumed; zero if the
+    /// bucket is not in memory.
     pub records: usize,
 }
 
 impl From<BucketEntry> for BucketInfo {
     fn from(entry: BucketEntry) -> Self {
         let BucketEntry { name, key_type, value_type, records } = entry;
-        Self { name, key_type, value_type, records }
+        Self { name, key_type: key_type.into(), value_type: value_type.into(), records }
+    }
+}
+
+impl From<Unopened> for BucketInfo {
+    fn from(bucket: Unopened) -> Self {
+        let Unopened { name, key_type, value_type } = bucket;
+        Self { name, key_type: key_type.into(), value_type: value_type.into(), records: 0 }
     }
 }
 
@@ -87,6 +99,44 @@ pub struct OldestSnapshot {
     pub label: Option<Arc<str>>,
 }
 
+/// The log of a durable database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// Where it ends.
+    pub position: Lsn,
+    /// Up to where it is on the device.
+    pub durable: Lsn,
+    /// Segments that hold a part of it.
+    pub segments: usize,
+    /// Segments that are ready for use.
+    pub spares: usize,
+    /// Commits written to it since the database was opened.
+    pub commits: u64,
+    /// Bytes written to it.
+    pub bytes: u64,
+    /// Times it was synced.
+    pub syncs: u64,
+    /// Why nothing is written any more, if a write or a sync has failed.
+    pub failure: Option<String>,
+}
+
+impl LogStats {
+    fn of(wal: &Wal) -> Self {
+        let stats = wal.stats();
+        Self {
+            position: stats.position,
+            durable: stats.durable,
+            segments: stats.segments,
+            spares: stats.spares,
+            commits: stats.commits,
+            bytes: stats.bytes,
+            syncs: stats.syncs,
+            failure: wal.poison_cause().map(|cause| cause.to_string()),
+        }
+    }
+}
+
 /// Counts since the database was opened, and what is in memory now.
 ///
 /// Counts are gathered from several places while others go on; they are exact when nothing runs.
@@ -123,6 +173,8 @@ pub struct Stats {
     pub running: usize,
     /// The one that sees furthest back.
     pub oldest_snapshot: Option<OldestSnapshot>,
+    /// The log on disk, if the database is durable.
+    pub log: Option<LogStats>,
 }
 
 impl Stats {
@@ -158,6 +210,7 @@ impl Stats {
             log_bytes,
             garbage_objects: engine.collector().stats().garbage_objects,
             running: engine.log().registry().running(),
+            log: engine.journal().map(|journal| LogStats::of(journal.wal())),
             oldest_snapshot: oldest.map(|oldest| OldestSnapshot {
                 timestamp: oldest.timestamp,
                 age: oldest.since.map(|since| since.elapsed()),

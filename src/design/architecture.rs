@@ -6,13 +6,15 @@
 //! 6  txn         transactions, snapshots, commit, retry
 //! 5  error       what callers see
 //! 3  mvcc        versions, tables, a transaction's private writes, iteration
-//! 2  skiplist    the index            ssi   the commit log and the conflict graph
+//! 2  skiplist    the index            ssi         the commit log and the conflict graph
+//!    wal         the log on disk      checkpoint  tables of sorted entries, and the manifest
 //! 1  epoch       frees memory once no reader can hold it
+//!    codec       keys and values as bytes         storage     files, real and simulated
 //! 0  sync, id    primitives of concurrency in one place; numbers as types
 //! ```
 //!
-//! A module names only modules on lower floors; a test keeps it so. A log, checkpoints and
-//! eviction have their places (floors 2 to 4) and are not built yet.
+//! A module names only modules on lower floors; a test keeps it so. Eviction has its place (floor
+//! 4) and is not built yet.
 //!
 //! # The index
 //!
@@ -52,7 +54,8 @@
 //! 3. What the transaction read is compared with what committed since its snapshot, and the
 //!    conflict graph is asked if need be: see [`serializability`](super::serializability).
 //! 4. One compare-and-swap appends the transaction to the commit log. That is the commit: it gives
-//!    the timestamp and makes all versions visible at once.
+//!    the timestamp and makes all versions visible at once. In a durable database it is done, and
+//!    the record copied, under the lock of the log: see [`durability`](super::durability).
 //! 5. The versions get the timestamp, and what nobody can see any more below them is cut off.
 //!
 //! No user code runs between the first head and the last stamp but comparisons of keys, and no

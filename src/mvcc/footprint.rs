@@ -16,17 +16,13 @@
 //!
 //! Built by the commit pipeline, tested by the conflict graph through [`ssi::Footprint`].
 
-use std::any::Any;
 use std::ptr::NonNull;
 
 use smallvec::SmallVec;
 
-use crate::epoch::Guard;
 use crate::id::BucketId;
 use crate::mvcc::interval::AnyIntervals;
-use crate::mvcc::table::AnyTable;
 use crate::ssi;
-use crate::sync::Arc;
 
 /// A record that a transaction wrote, with its types forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,21 +32,6 @@ pub(crate) struct WriteRef {
     pub(crate) bucket: BucketId,
     /// Which of the transaction's writes in the bucket this is.
     pub(crate) index: u32,
-}
-
-impl WriteRef {
-    /// A copy of the key, for a report. The caller found the write in a footprint that is frozen
-    /// under `_guard`, or retained by the log; `table` is the one of its bucket.
-    pub(crate) fn key(
-        &self,
-        table: &dyn AnyTable,
-        _guard: &Guard<'_>,
-    ) -> Arc<dyn Any + Send + Sync> {
-        assert!(table.id() == self.bucket, "a record is in the table of its bucket");
-        // SAFETY: the record is in the table just checked, and live: see 2, and for a write that
-        // is not linked, the pin under which its record was found.
-        unsafe { table.key_of(self.record) }
-    }
 }
 
 // SAFETY: the pointer is an identity; who follows it promises that the record is live, and

@@ -16,16 +16,21 @@
 //! The parts: [`version`] and [`record`] hold the bytes and the orderings; [`view`] turns a
 //! registered snapshot into references that outlive a pin; [`write_set`] (over keys in place,
 //! [`key_ref`]), [`workspace`] and [`range`] are one transaction's side; [`interval`] and
-//! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side.
+//! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side, all
+//! of them in [`tables`]; [`codec`], [`ops`] and [`stored`] are what of it goes to files.
 
 use std::borrow::Borrow;
 
+pub(crate) mod codec;
 pub(crate) mod footprint;
 pub(crate) mod interval;
 pub(crate) mod key_ref;
+pub(crate) mod ops;
 pub(crate) mod range;
 pub(crate) mod record;
+pub(crate) mod stored;
 pub(crate) mod table;
+pub(crate) mod tables;
 pub(crate) mod version;
 pub(crate) mod view;
 pub(crate) mod workspace;

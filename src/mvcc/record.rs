@@ -293,19 +293,34 @@ impl<K: Key, V: Value> Entry for Record<K, V> {
 
 impl<K, V> Drop for Record<K, V> {
     fn drop(&mut self) {
-        let first = &raw const self.first;
         // Relaxed: whoever drops a record is alone with it.
-        let mut at = self.head.load(Ordering::Relaxed).map_addr(|a| a & !DEAD);
-        while !at.is_null() {
-            if ptr::eq(at, first) {
-                // The version in place is dropped with the fields; it is always the oldest.
-                break;
-            }
+        let at = self.head.load(Ordering::Relaxed).map_addr(|a| a & !DEAD);
+        Chain { at, end: &raw const self.first }.free();
+    }
+}
+
+/// The versions of a dying record that live outside of it.
+struct Chain<V> {
+    at: *mut Version<V>,
+    /// The version in place. It is dropped with the record's fields, and always the oldest.
+    end: *const Version<V>,
+}
+
+impl<V> Chain<V> {
+    fn free(&mut self) {
+        while !self.at.is_null() && !ptr::eq(self.at, self.end) {
             // SAFETY: versions outside a record come from a box, and the chain of a record that
             // is being dropped belongs to it alone.
-            let version = unsafe { Box::from_raw(at) };
-            at = version.prev();
+            let version = unsafe { Box::from_raw(self.at) };
+            self.at = version.prev();
         }
+    }
+}
+
+impl<V> Drop for Chain<V> {
+    /// Goes on behind a version whose value panicked.
+    fn drop(&mut self) {
+        self.free();
     }
 }
 

@@ -94,16 +94,16 @@ impl<'v> ReadView<'v> {
     {
         let guard = self.pin();
         let mut cursor = table.index().range::<K>(bounds, &guard);
-        let mut step = || if backward { cursor.next_back() } else { cursor.next() };
         let mut missing = limit;
-        while missing > 0 {
-            let Some(record) = step() else { return true };
+        out.reserve(limit);
+        let take = |record| {
             if let Some(found) = self.outlive(record, &guard) {
                 out.push((found.record.key(), Some(found.value)));
                 missing -= 1;
             }
-        }
-        false
+            missing > 0
+        };
+        if backward { cursor.walk_back(take) } else { cursor.walk(take) }
     }
 
     /// Turns what a pin protects into what the registration protects.

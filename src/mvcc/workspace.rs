@@ -24,12 +24,15 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
+use crate::codec::EncodeError;
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
 use crate::mvcc::footprint::{Addresses, WriteRef, Writes};
 use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
+use crate::mvcc::ops::Ops;
 use crate::mvcc::record::{Record, TakeError};
-use crate::mvcc::table::{AnyTable, Table};
+use crate::mvcc::table::Table;
+use crate::mvcc::tables::AnyTable;
 use crate::mvcc::view::{Found, ReadView};
 use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
@@ -317,6 +320,9 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>>;
     /// The same for what was locked.
     fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>>;
+    /// Adds what will be written to the operations of the commit, if the bucket is durable. Runs
+    /// the user's `Encode`.
+    fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
     /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
     fn place(&mut self, guard: &Guard<'_>, out: &mut Writes);
     fn take(
@@ -389,6 +395,11 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
             return None;
         }
         BucketIntervals::<K, V>::boxed(self.locked.take().into_iter().map(Interval::point))
+    }
+
+    fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError> {
+        let Some(stored) = self.table.stored() else { return Ok(()) };
+        self.writes.borrow().standing().try_for_each(|(key, value)| stored.encode(key, value, ops))
     }
 
     fn place(&mut self, guard: &Guard<'_>, out: &mut Writes) {

@@ -281,6 +281,16 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         }
     }
 
+    /// Passes on what a commit will write: `None` removes.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = (&K, Option<&V>)> {
+        let standing = self.log.iter().filter(|write| write.stands() && !write.is_void());
+        standing.map(|write| {
+            // SAFETY: the log owns the version, which never changes (1).
+            let value = write.value().map(|value| unsafe { value.as_ref() });
+            (write.key.get(), value)
+        })
+    }
+
     /// Looks for the record of a placed write again, after a sweep removed it.
     pub(crate) fn place_again(
         &mut self,
@@ -362,6 +372,11 @@ impl<K: Key, V: Value> Write<K, V> {
     /// Whether a commit has to make this write (5).
     fn stands(&self) -> bool {
         !self.hidden && !self.undone
+    }
+
+    /// Whether there is nothing to write after all.
+    fn is_void(&self) -> bool {
+        matches!(self.home, Home::Nowhere)
     }
 
     fn value(&self) -> Option<NonNull<V>> {

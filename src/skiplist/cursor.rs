@@ -1,7 +1,7 @@
 //! Cursors: the living entries of a range in order, from both ends.
 //!
 //! ```text
-//! front ─► run of a leaf ─► next child of the same content ─► next segment's content ...
+//! front ─► leaf, in order ─► next child of the same content ─► next segment's content ...
 //!                                     ... previous child, or the segment that ends here ◄─ back
 //! ```
 //!
@@ -20,16 +20,18 @@
 use super::content::Content;
 use super::hint::{Probe, partition};
 use super::insert::fences;
+use super::leaf::Leaf;
 use super::list::SkipList;
+use super::order::Order;
 use super::prefetch::prefetch_object;
-use super::run::Run;
+use super::run::Item;
 use super::segment::Segment;
 use super::shape::{Entry, Shape, Wide};
 use crate::epoch::Guard;
 use crate::sync::Ordering;
 use std::borrow::Borrow;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 /// Where an end of the cursor is.
 struct Place<'g, E: Entry, S: Shape> {
@@ -38,40 +40,82 @@ struct Place<'g, E: Entry, S: Shape> {
     child: usize,
 }
 
-/// One end: the leaf it is in, as a run, and what of the run is left.
-struct End<'g, E: Entry, S: Shape> {
-    /// Nothing before the first leaf was read.
-    place: Option<Place<'g, E, S>>,
-    run: Run<'g, E>,
-    /// Front: the next item. Back: one beyond the next item.
-    at: usize,
-    /// Whether the whole run is known to lie within the other end's limit.
-    is_clear: bool,
+impl<E: Entry, S: Shape> Clone for Place<'_, E, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
-impl<E: Entry, S: Shape> End<'_, E, S> {
+impl<E: Entry, S: Shape> Copy for Place<'_, E, S> {}
+
+/// One end: the leaf it is in, as it was at one moment, and what of it is left.
+pub(super) struct End<'g, E: Entry, S: Shape> {
+    /// Nothing before the first leaf was read.
+    place: Option<Place<'g, E, S>>,
+    pub(super) leaf: Option<Leaf<'g, E>>,
+    /// The order of the leaf's places; of none without a leaf.
+    pub(super) order: Order,
+    /// Front: the next item. Back: one beyond the next item.
+    pub(super) at: usize,
+    /// Whether the whole leaf is known to lie within the other end's limit.
+    pub(super) is_clear: bool,
+}
+
+impl<'g, E: Entry, S: Shape> End<'g, E, S> {
     fn new() -> Self {
-        Self { place: None, run: Run::new(), at: 0, is_clear: false }
+        Self { place: None, leaf: None, order: Order::new(), at: 0, is_clear: false }
+    }
+
+    /// Reads a leaf.
+    #[inline]
+    fn read(&mut self, leaf: Leaf<'g, E>) {
+        leaf.read_order(leaf.state(), &mut self.order);
+        self.leaf = Some(leaf);
+    }
+
+    /// The item with so many before it.
+    #[inline]
+    pub(super) fn item(&self, at: usize) -> Option<Item<'g, E>> {
+        // The order was made from the leaf, below a count that was loaded.
+        Some(self.leaf?.item(self.order.get(at)?))
+    }
+
+    fn last(&self) -> Option<Item<'g, E>> {
+        self.item(self.order.len().checked_sub(1)?)
+    }
+
+    /// Asks for entries.
+    #[inline]
+    fn prefetch(&self, range: Range<usize>) {
+        range.for_each(|at| self.prefetch_one(at));
+    }
+
+    /// Asks for an entry that will be given out soon.
+    #[inline]
+    pub(super) fn prefetch_one(&self, at: usize) {
+        if let Some(item) = self.item(at) {
+            prefetch_object(item.raw());
+        }
     }
 }
 
 /// How far an end may go.
-struct Limit<'g, E> {
-    entry: &'g E,
-    is_included: bool,
+pub(super) struct Limit<'g, E> {
+    pub(super) entry: &'g E,
+    pub(super) is_included: bool,
 }
 
 /// The living entries of a range.
 pub(crate) struct Cursor<'g, E: Entry, S: Shape = Wide> {
     list: &'g SkipList<E, S>,
     guard: &'g Guard<'g>,
-    front: End<'g, E, S>,
-    back: End<'g, E, S>,
+    pub(super) front: End<'g, E, S>,
+    pub(super) back: End<'g, E, S>,
     /// What the back must not pass.
-    low: Option<Limit<'g, E>>,
+    pub(super) low: Option<Limit<'g, E>>,
     /// What the front must not pass.
-    high: Option<Limit<'g, E>>,
-    is_done: bool,
+    pub(super) high: Option<Limit<'g, E>>,
+    pub(super) is_done: bool,
     /// Segments that the back has entered, so that an inconsistent `Ord` cannot make it circle.
     crossings: u64,
 }
@@ -128,15 +172,15 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         let child = content.child_of(probe, true);
         self.front.place = Some(Place { segment, content, child });
         self.read_front();
-        self.front.at = rank(&self.front.run, probe, or_equal);
-        while self.front.at == self.front.run.as_slice().len() {
+        self.front.at = rank(&self.front, probe, or_equal);
+        while self.front.at == self.front.order.len() {
             if !self.advance() {
                 return;
             }
-            self.front.at = rank(&self.front.run, probe, or_equal);
+            self.front.at = rank(&self.front, probe, or_equal);
         }
-        prefetch_items(&self.front.run, self.front.at);
-        let first = self.front.run.as_slice().get(self.front.at).map(|item| item.entry());
+        self.prefetch_front();
+        let first = self.front.item(self.front.at).map(Item::entry);
         self.low = first.map(|entry| Limit { entry, is_included: true });
     }
 
@@ -153,14 +197,14 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         let child = content.child_of(probe, or_equal);
         self.back.place = Some(Place { segment, content, child });
         self.read_back();
-        self.back.at = rank(&self.back.run, probe, or_equal);
+        self.back.at = rank(&self.back, probe, or_equal);
         while self.back.at == 0 {
             if !self.retreat() {
                 return;
             }
         }
-        prefetch_items(&self.back.run, self.back.at.saturating_sub(AHEAD));
-        let last = self.back.run.as_slice().get(self.back.at - 1).map(|item| item.entry());
+        self.prefetch_back();
+        let last = self.back.item(self.back.at - 1).map(Item::entry);
         self.high = last.map(|entry| Limit { entry, is_included: true });
     }
 
@@ -187,38 +231,53 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         }
     }
 
-    /// Reads the leaf at the front's place and asks for the ones behind it.
+    /// Reads the leaf at the front's place.
     fn read_front(&mut self) {
-        let Some(Place { content, child, .. }) = &self.front.place else { return };
-        let leaf = content.leaf(*child, self.guard);
+        let Some(Place { content, child, .. }) = self.front.place else { return };
+        let leaf = content.leaf(child, self.guard);
         leaf.prefetch_whole();
-        leaf.read_into(leaf.state(), &mut self.front.run);
+        self.front.read(leaf);
         self.front.at = 0;
-        if child + 1 < content.len() {
+    }
+
+    /// Asks for the next entries of the front, and then for the leaf behind.
+    fn prefetch_front(&self) {
+        self.front.prefetch(self.front.at..self.front.at + AHEAD);
+        if let Some(Place { content, child, .. }) = self.front.place
+            && child + 1 < content.len()
+        {
             content.leaf(child + 1, self.guard).prefetch_whole();
         }
     }
 
-    /// Reads the leaf at the back's place and asks for the ones before it.
+    /// Reads the leaf at the back's place.
     fn read_back(&mut self) {
-        let Some(Place { content, child, .. }) = &self.back.place else { return };
-        let leaf = content.leaf(*child, self.guard);
+        let Some(Place { content, child, .. }) = self.back.place else { return };
+        let leaf = content.leaf(child, self.guard);
         leaf.prefetch_whole();
-        leaf.read_into(leaf.state(), &mut self.back.run);
-        self.back.at = self.back.run.as_slice().len();
-        if *child > 0 {
+        self.back.read(leaf);
+        self.back.at = self.back.order.len();
+    }
+
+    /// Asks for the next entries of the back, and then for the leaf before.
+    fn prefetch_back(&self) {
+        self.back.prefetch(self.back.at.saturating_sub(AHEAD)..self.back.at);
+        if let Some(Place { content, child, .. }) = self.back.place
+            && child > 0
+        {
             content.leaf(child - 1, self.guard).prefetch_whole();
         }
     }
 
     /// Moves the front to the next leaf. At the end of the list the cursor is done.
-    fn advance(&mut self) -> bool {
+    pub(super) fn advance(&mut self) -> bool {
         let guard = self.guard;
+        let last = self.front.last().map(Item::key);
         if let Some(place) = &mut self.front.place {
             // All keys of the leaf that was read lie below the ones behind it, whatever is split
             // meanwhile; an empty leaf is known by where it begins.
             let low = fences(place.segment, place.content, place.child, None).0;
-            let last = self.front.run.as_slice().last().map(|item| item.key()).or(low);
+            let last = last.or(low);
             if place.child + 1 < place.content.len() {
                 place.child += 1;
             } else {
@@ -240,8 +299,8 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
             self.front.place = Some(Place { segment, content: segment.content(guard), child: 0 });
         }
         self.read_front();
-        prefetch_items(&self.front.run, 0);
-        self.front.is_clear = match (&self.high, self.front.run.as_slice().last()) {
+        self.prefetch_front();
+        self.front.is_clear = match (&self.high, self.front.last()) {
             (Some(high), Some(last)) => last.key() < high.entry.key(),
             _ => true,
         };
@@ -249,7 +308,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     }
 
     /// Moves the back to the previous leaf. At the start of the list the cursor is done.
-    fn retreat(&mut self) -> bool {
+    pub(super) fn retreat(&mut self) -> bool {
         let crossed = match &mut self.back.place {
             Some(place) if place.child > 0 => {
                 place.child -= 1;
@@ -281,13 +340,13 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         if let Some(low) = crossed {
             // The segment may reach further by now than it did.
             while let Some(last) = self.back.at.checked_sub(1)
-                && self.back.run.as_slice().get(last).is_some_and(|item| item.key() >= low)
+                && self.back.item(last).is_some_and(|item| item.key() >= low)
             {
                 self.back.at = last;
             }
         }
-        prefetch_items(&self.back.run, self.back.at.saturating_sub(AHEAD));
-        self.back.is_clear = match (&self.low, self.back.run.as_slice().first()) {
+        self.prefetch_back();
+        self.back.is_clear = match (&self.low, self.back.item(0)) {
             (Some(low), Some(first)) => first.key() > low.entry.key(),
             _ => true,
         };
@@ -316,14 +375,14 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         }
     }
 
-    fn is_beyond_high(&self, entry: &E) -> bool {
+    pub(super) fn is_beyond_high(&self, entry: &E) -> bool {
         self.high.as_ref().is_some_and(|high| {
             let order = entry.key().cmp(high.entry.key());
             order.is_gt() || (order.is_eq() && !high.is_included)
         })
     }
 
-    fn is_beyond_low(&self, entry: &E) -> bool {
+    pub(super) fn is_beyond_low(&self, entry: &E) -> bool {
         self.low.as_ref().is_some_and(|low| {
             let order = entry.key().cmp(low.entry.key());
             order.is_lt() || (order.is_eq() && !low.is_included)
@@ -331,86 +390,30 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     }
 }
 
-/// How many items of a run lie before the probe, or at it too if `or_equal`.
-fn rank<E: Entry, Q>(run: &Run<'_, E>, probe: &Probe<'_, E::Key, Q>, or_equal: bool) -> usize
+/// How many items of an end's leaf lie before the probe, or at it too if `or_equal`.
+fn rank<E: Entry, S: Shape, Q>(
+    end: &End<'_, E, S>,
+    probe: &Probe<'_, E::Key, Q>,
+    or_equal: bool,
+) -> usize
 where
     E::Key: Borrow<Q>,
     Q: Ord + ?Sized,
 {
-    let items = run.as_slice();
-    let item_at = |at: usize| items.get(at).expect("ranks stay below the length");
+    let len = end.order.len();
+    let item_at = |at: usize| end.item(at).expect("ranks stay below the length");
     let (hint_at, key_at) = (|at| item_at(at).hint, |at| item_at(at).key());
-    let at = probe.rank(items.len(), run.skip(), or_equal, hint_at, key_at);
+    let skip = end.leaf.map_or(0, Leaf::skip);
+    let at = probe.rank(len, skip, or_equal, hint_at, key_at);
     // The leaf may be too old for its hints to hold for this probe: then keys decide.
     let is_right = probe.is_exact()
         || ((at == 0 || probe.is_after(key_at(at - 1), or_equal))
-            && (at == items.len() || !probe.is_after(key_at(at), or_equal)));
-    if is_right { at } else { partition(0, items.len(), |at| probe.is_after(key_at(at), or_equal)) }
-}
-
-/// Asks for the entries that will be given out first.
-#[inline]
-fn prefetch_items<E: Entry>(run: &Run<'_, E>, from: usize) {
-    (from..from + AHEAD).for_each(|at| prefetch_item(run, at));
-}
-
-/// Asks for an entry that will be given out soon.
-#[inline]
-fn prefetch_item<E: Entry>(run: &Run<'_, E>, at: usize) {
-    if let Some(item) = run.as_slice().get(at) {
-        prefetch_object(item.raw());
-    }
+            && (at == len || !probe.is_after(key_at(at), or_equal)));
+    if is_right { at } else { partition(0, len, |at| probe.is_after(key_at(at), or_equal)) }
 }
 
 /// How many entries ahead of the one given out are asked for.
-const AHEAD: usize = 16;
-
-impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
-    type Item = &'g E;
-
-    fn next(&mut self) -> Option<&'g E> {
-        while !self.is_done {
-            let Some(item) = self.front.run.as_slice().get(self.front.at) else {
-                self.advance();
-                continue;
-            };
-            let entry = item.entry();
-            self.front.at += 1;
-            prefetch_item(&self.front.run, self.front.at + AHEAD);
-            if !self.front.is_clear && self.is_beyond_high(entry) {
-                self.is_done = true;
-            } else if !entry.is_dead() {
-                self.low = Some(Limit { entry, is_included: false });
-                self.back.is_clear = false;
-                return Some(entry);
-            }
-        }
-        None
-    }
-}
-
-impl<E: Entry, S: Shape> DoubleEndedIterator for Cursor<'_, E, S> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        while !self.is_done {
-            let Some(last) = self.back.at.checked_sub(1) else {
-                self.retreat();
-                continue;
-            };
-            self.back.at = last;
-            let Some(item) = self.back.run.as_slice().get(last) else { continue };
-            let entry = item.entry();
-            prefetch_item(&self.back.run, last.wrapping_sub(AHEAD));
-            if !self.back.is_clear && self.is_beyond_low(entry) {
-                self.is_done = true;
-            } else if !entry.is_dead() {
-                self.high = Some(Limit { entry, is_included: false });
-                self.front.is_clear = false;
-                return Some(entry);
-            }
-        }
-        None
-    }
-}
+pub(super) const AHEAD: usize = 8;
 
 impl<E: Entry, S: Shape> fmt::Debug for Cursor<'_, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -298,7 +298,8 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
         partition(low, high, is_before)
     }
 
-    /// The place of the key that equals the probe among `len` ascending keys.
+    /// The place of the key that equals the probe among `len` ascending keys, or how many of them
+    /// lie before it, which is at most `len` even if the keys are in no order at all.
     #[inline]
     pub(super) fn search<'k>(
         &self,
@@ -306,13 +307,13 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
         skip: usize,
         hint_at: impl Fn(usize) -> u64,
         key_at: impl Fn(usize) -> &'k K,
-    ) -> Option<usize> {
+    ) -> Result<usize, usize> {
         let (mut low, mut high) = (0, len);
         if self.is_hinted() {
             let hint = self.hint(skip);
             if self.is_exact() {
                 let at = count_below(len, hint, &hint_at);
-                return (at < len && hint_at(at) == hint).then_some(at);
+                return if at < len && hint_at(at) == hint { Ok(at) } else { Err(at) };
             }
             (low, high) = equal_hints(len, hint, hint_at);
         }
@@ -320,11 +321,11 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
             let middle = low.midpoint(high);
             match self.compare(key_at(middle)) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Some(middle),
+                Ordering::Equal => return Ok(middle),
                 Ordering::Greater => high = middle,
             }
         }
-        None
+        Err(low)
     }
 }
 
@@ -364,7 +365,7 @@ fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize 
 
 /// The part of `len` ascending hints that equals `hint`.
 #[inline]
-fn equal_hints(len: usize, hint: u64, hint_at: impl Fn(usize) -> u64) -> (usize, usize) {
+pub(super) fn equal_hints(len: usize, hint: u64, hint_at: impl Fn(usize) -> u64) -> (usize, usize) {
     let low = count_below(len, hint, &hint_at);
     if low == len || hint_at(low) != hint {
         return (low, low);
@@ -426,7 +427,7 @@ mod tests {
             let up_to = probe.rank(keys.len(), 0, true, |i| hints[i], |i| &keys[i]);
             prop_assert_eq!(up_to, keys.partition_point(|k| *k <= key));
             let found = probe.search(keys.len(), 0, |i| hints[i], |i| &keys[i]);
-            prop_assert_eq!(found, keys.binary_search(&key).ok());
+            prop_assert_eq!(found, keys.binary_search(&key));
         }
     }
 }

@@ -18,8 +18,8 @@ use super::content::{Content, Seed};
 use super::hint::{Class, Probe, class, hint, shared};
 use super::leaf::{Leaf, State};
 use super::list::{Occupied, SkipList};
-use super::run::{Item, Run, precedes};
-use super::search::Place;
+use super::run::{Item, Run};
+use super::search::Absent;
 use super::segment::Segment;
 use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
@@ -92,6 +92,17 @@ impl<'g, E: Entry, S: Shape> Spot<'g, E, S> {
     }
 }
 
+impl<E: Entry, S: Shape> Absent<'_, E, S> {
+    /// Whether the key is still absent where it was looked for, as the holder of the lock of the
+    /// segment with this content sees it: nothing was replaced and nothing was added. (The guard
+    /// keeps what was seen from being freed, so the same address is the same thing.)
+    fn holds_in(&self, content: Content<'_, E>) -> bool {
+        self.content.as_raw() == content.as_raw()
+            && content.leaf_owned(self.child).as_raw() == self.leaf.as_raw()
+            && self.leaf.state_owned() == self.state
+    }
+}
+
 /// Between which keys the keys of a child lie.
 pub(super) fn fences<'g, E: Entry, S: Shape>(
     segment: &'g Segment<E, S>,
@@ -129,10 +140,10 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     /// Links a pending entry, or finds the living one that has its key.
     fn place<'g>(&'g self, pending: &Pending<E>, guard: &'g Guard<'_>) -> Outcome<'g, E, S> {
         let probe = Probe::<E::Key, E::Key>::new(pending.entry().key());
-        let mut segment = match self.locate(&probe, guard) {
-            Place::Entry(found) if !found.is_dead() => return Outcome::Taken(found),
-            Place::Entry(_) => self.descend(&probe, true, guard),
-            Place::Segment(segment) => segment,
+        let (mut segment, absent) = match self.locate(&probe, |absent| absent, guard) {
+            Ok(found) if !found.is_dead() => return Outcome::Taken(found),
+            Ok(_) => (self.descend(&probe, true, guard), None),
+            Err(absent) => (absent.segment, Some(absent)),
         };
         loop {
             let lock = segment.lock();
@@ -148,53 +159,61 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                 continue;
             }
             let end = next.and_then(Segment::low);
-            return self.place_locked(segment, end, &probe, pending, &lock, guard);
+            let content = segment.content_owned(guard);
+            let still = absent.filter(|absent| absent.holds_in(content));
+            let child =
+                still.as_ref().map_or_else(|| content.child_of(&probe, true), |it| it.child);
+            let leaf = content.leaf_owned(child);
+            let found = match still {
+                Some(absent) => Err(absent.rank),
+                None => leaf.find(leaf.state_owned(), &probe).map(Item::entry),
+            };
+            let spot = Spot { segment, content, child, leaf, end };
+            return self.place_locked(&spot, found, pending, &lock, guard);
         }
     }
 
+    /// Puts a pending entry where `found` says: in place of a dead one, or at a rank.
     fn place_locked<'g>(
         &'g self,
-        segment: &'g Segment<E, S>,
-        end: Option<&'g E::Key>,
-        probe: &Probe<'_, E::Key, E::Key>,
+        spot: &Spot<'g, E, S>,
+        found: Result<&'g E, usize>,
         pending: &Pending<E>,
         _lock: &MutexGuard<'_, ()>,
         guard: &'g Guard<'_>,
     ) -> Outcome<'g, E, S> {
-        let content = segment.content_owned(guard);
-        let child = content.child_of(probe, true);
-        let leaf = content.leaf_owned(child);
+        let leaf = spot.leaf;
         let state = leaf.state_owned();
-        let found = leaf.find(state, probe).map(Item::entry);
-        if let Some(alive) = found.filter(|entry| !entry.is_dead()) {
-            return Outcome::Taken(alive);
-        }
         let item = pending.item(leaf.skip());
-        // A dead entry is still here only if a sweep was cut short by a panic.
-        if state.count < leaf.capacity() && found.is_none() {
-            let sorted = state.sorted == state.count && is_beyond(leaf, state, item);
-            leaf.append(item, sorted);
-            segment.count(|entries| entries + 1);
-            return Outcome::Done;
-        }
-        let spot = Spot { segment, content, child, leaf, end };
-        let mut run = Run::new();
-        leaf.read_into(state, &mut run);
-        // Entries with the lifetime of the guard and the new one share a run from here on.
+        // Entries with the lifetime of the guard and the new one share a run.
         // SAFETY: as in `Pending::item`; the run is gone before `pending` is.
         let item = unsafe { Item::new(item.hint, item.raw()) };
-        run.insert(item);
-        if let Some(dead) = found {
-            run.retain(|item| !std::ptr::eq(item.entry(), dead));
-            Self::rebuild(&spot, &run, 0, guard);
-            retire_entry(leaf, state, dead, guard);
+        let mut run = Run::new();
+        let rank = match found {
+            Ok(alive) if !alive.is_dead() => return Outcome::Taken(alive),
+            // It is still here only if a sweep was cut short by a panic.
+            Ok(dead) => {
+                leaf.read_into(state, &mut run);
+                run.replace(dead, item);
+                Self::rebuild(spot, &run, 0, guard);
+                retire_entry(leaf, state, dead, guard);
+                return Outcome::Done;
+            }
+            Err(rank) => rank,
+        };
+        let gap = leaf.gap(state, item, rank);
+        if leaf.has_room(state, gap) {
+            leaf.append(state, item, gap);
+            spot.segment.count(|entries| entries + 1);
             return Outcome::Done;
         }
+        leaf.read_into(state, &mut run);
+        run.insert(gap.at(), item);
         if run.as_slice().len() <= S::LEAF {
-            Self::rebuild(&spot, &run, 1, guard);
+            Self::rebuild(spot, &run, 1, guard);
             return Outcome::Done;
         }
-        self.split(&spot, &run, item, guard)
+        self.split(spot, &run, item, guard)
     }
 
     /// Puts a leaf with the run's items in the spot, which adds `added` entries.
@@ -289,11 +308,6 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         segment.count(|_| entries(lower));
         Outcome::Grown(born, self.draw_levels())
     }
-}
-
-/// Whether an item comes after all of a leaf without a tail.
-fn is_beyond<E: Entry>(leaf: Leaf<'_, E>, state: State, item: Item<'_, E>) -> bool {
-    state.sorted.checked_sub(1).is_none_or(|last| precedes(leaf.item(last), item))
 }
 
 /// A leaf of items whose hints are right for `old_skip`, with room for some more.

@@ -1,54 +1,85 @@
 //! A leaf: up to 64 entries as a sorted run and a short unsorted tail that only grows.
 //!
 //! ```text
-//! state {sorted 4, count 6} | skip | hints   [ 2 5 7 9 | 8 3 | . . ]
-//!                                  | entries [ * * * * | * * | . . ]   one box each
+//! state {turns 1 0, sorted 4, count 6} | skip | ranks [ 3 1 . . ]
+//! hints   [ 2 5 7 9 | 8 3 | . . ]
+//! entries [ * * * * | * * | . . ]   one box each
 //! ```
 //!
 //! 1. Places below `count` never change; places from `count` on are read by nobody. A writer
 //!    fills the next place and then publishes it by raising `count`.
 //! 2. Places below `sorted` ascend by hint, then key.
-//! 3. `skip` is at most the number of leading bytes that all keys between the leaf's fences share.
-//! 4. An entry in a leaf that can be reached was not retired; so it outlives the reader's guard.
-//! 5. A leaf is replaced whole when its tail is full, and only appended to otherwise; both by the
-//!    holder of its segment's lock.
+//! 3. Each place of the tail has a rank: how many of the run lie before it. The turns, published
+//!    with the count, give the order of the tail, so that readers merge without comparing.
+//! 4. `skip` is at most the number of leading bytes that all keys between the leaf's fences share.
+//! 5. An entry in a leaf that can be reached was not retired; so it outlives the reader's guard.
+//! 6. A leaf is replaced whole when it or its tail has no room, and only appended to otherwise;
+//!    both by the holder of its segment's lock.
 //!
 //! Used by `content`, `insert`, `sweep`, `cursor` and `check`.
 
 use super::block::{Block, Front};
 use super::hint::Probe;
+use super::order::{Order, TAIL_MAX, Turns};
 use super::prefetch::prefetch;
-use super::run::{Item, Run};
+use super::run::{Item, Run, precedes};
 use super::shape::Entry;
-use crate::sync::{AtomicU32, Ordering, UnsafeCell, load_owned};
+use crate::sync::{AtomicU64, Ordering, UnsafeCell, load_owned};
 use std::borrow::Borrow;
 use std::ptr::NonNull;
 
 /// The header of a leaf.
 pub(super) struct Head {
-    /// `sorted` in the upper half, `count` in the lower.
-    state: AtomicU32,
+    /// Turns in the upper half, then `sorted`, then `count`.
+    state: AtomicU64,
     skip: UnsafeCell<usize>,
+    ranks: [UnsafeCell<u8>; TAIL_MAX],
 }
 
 /// What a pointer to a leaf points to.
 pub(super) type RawLeaf = Front<Head>;
 
 /// How much of a leaf is filled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
+    turns: Turns,
     pub(super) sorted: usize,
     pub(super) count: usize,
 }
 
 impl State {
-    const fn unpack(raw: u32) -> Self {
-        Self { sorted: (raw >> 16) as usize, count: (raw & 0xffff) as usize }
+    const fn unpack(raw: u64) -> Self {
+        Self {
+            turns: Turns((raw >> 32) as u32),
+            sorted: (raw >> 16 & 0xffff) as usize,
+            count: (raw & 0xffff) as usize,
+        }
     }
 
-    fn pack(self) -> u32 {
-        let half = |number| u32::from(u16::try_from(number).expect("a leaf is far smaller"));
-        half(self.sorted) << 16 | half(self.count)
+    fn pack(self) -> u64 {
+        let part = |number| u64::from(u16::try_from(number).expect("a leaf is far smaller"));
+        u64::from(self.turns.0) << 32 | part(self.sorted) << 16 | part(self.count)
+    }
+
+    /// Whether the run goes on with a newcomer.
+    fn extends_run(self, gap: Gap) -> bool {
+        self.sorted == self.count && gap.rank == self.sorted
+    }
+}
+
+/// Where a newcomer belongs in a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    /// How many of the run lie before it.
+    rank: usize,
+    /// How many of the tail lie before it.
+    turn: usize,
+}
+
+impl Gap {
+    /// How many of the leaf lie before it.
+    pub(super) fn at(self) -> usize {
+        self.rank + self.turn
     }
 }
 
@@ -67,8 +98,9 @@ impl<'g, E: Entry> Leaf<'g, E> {
     /// A leaf of sorted items, whose hints are right for `skip`, with room for `capacity`.
     pub(super) fn build(items: &[Item<'_, E>], capacity: usize, skip: usize) -> Self {
         let count = items.len();
-        let state = AtomicU32::new(State { sorted: count, count }.pack());
-        let head = Head { state, skip: UnsafeCell::new(skip) };
+        let state = AtomicU64::new(State { turns: Turns(0), sorted: count, count }.pack());
+        let ranks = std::array::from_fn(|_| UnsafeCell::new(0));
+        let head = Head { state, skip: UnsafeCell::new(skip), ranks };
         Self(Block::build(head, capacity.max(count), |index| {
             let (hint, raw) =
                 items.get(index).map_or((0, NonNull::dangling()), |item| (item.hint, item.raw()));
@@ -149,51 +181,98 @@ impl<'g, E: Entry> Leaf<'g, E> {
     /// The item in a place below a `count` that the caller loaded.
     #[inline]
     pub(super) fn item(self, index: usize) -> Item<'g, E> {
-        // SAFETY: invariant 4, kept by `sweep`, which retires what it takes out.
+        // SAFETY: invariant 5, kept by `sweep`, which retires what it takes out.
         unsafe { Item::new(self.hint(index), self.raw(index)) }
     }
 
-    /// The entry with the probe's key.
+    /// The entry with the probe's key, or how many of the run lie before the probe.
     #[inline]
-    pub(super) fn find<Q>(self, state: State, probe: &Probe<'_, E::Key, Q>) -> Option<Item<'g, E>>
+    pub(super) fn find<Q>(
+        self,
+        state: State,
+        probe: &Probe<'_, E::Key, Q>,
+    ) -> Result<Item<'g, E>, usize>
     where
         E::Key: Borrow<Q>,
         Q: Ord + ?Sized,
     {
         let skip = self.skip();
-        let State { sorted, count } = state;
+        let State { sorted, count, .. } = state;
         let key_at = |index| self.item(index).key();
-        let found = probe.search(sorted, skip, |index| self.hint(index), key_at).or_else(|| {
+        let found = probe.search(sorted, skip, |index| self.hint(index), key_at).or_else(|rank| {
             let hint = probe.hint(skip);
-            (sorted..count).find(|&index| {
+            let in_tail = (sorted..count).find(|&index| {
                 (!probe.is_hinted() || self.hint(index) == hint)
                     && (probe.is_exact() || probe.compare(key_at(index)).is_eq())
-            })
+            });
+            in_tail.ok_or(rank)
         });
         found.map(|index| self.item(index))
     }
 
+    /// The rank of a place of the tail, given by its number.
+    #[inline]
+    fn rank(self, number: usize) -> usize {
+        let rank = self.0.header().ranks.get(number).expect("a tail is short");
+        // SAFETY: callers stay below a `count` that they loaded: invariant 1.
+        usize::from(rank.with(|rank| unsafe { *rank }))
+    }
+
+    /// Notes the rank of a place of the tail that is not published yet.
+    fn note_rank(self, number: usize, rank: usize) {
+        let place = self.0.header().ranks.get(number).expect("a tail is short");
+        let rank = u8::try_from(rank).expect("a leaf is far smaller");
+        // SAFETY: as for the place itself in `append`.
+        place.with_mut(|place| unsafe { *place = rank });
+    }
+
+    /// Where an item belongs, of which `find` gave the rank. Runs the keys' `Ord`.
+    pub(super) fn gap(self, state: State, item: Item<'_, E>, rank: usize) -> Gap {
+        let State { turns, sorted, count } = state;
+        let is_after = |turn: &usize| !precedes(item, self.item(sorted + turns.get(*turn)));
+        let turn = (0..count - sorted).take_while(is_after).count();
+        Gap { rank, turn }
+    }
+
+    /// Whether a newcomer finds a place, for the holder of the segment's lock.
+    pub(super) fn has_room(self, state: State, gap: Gap) -> bool {
+        let State { sorted, count, .. } = state;
+        count < self.capacity() && (count - sorted < TAIL_MAX || state.extends_run(gap))
+    }
+
     /// Fills the next place and publishes it. The caller holds the segment's lock and has seen
-    /// that there is room; `sorted` says that the tail is empty and the item beyond the run.
-    pub(super) fn append(self, item: Item<'_, E>, sorted: bool) {
-        let State { sorted: run, count } = self.state_owned();
-        assert!(count < self.capacity(), "only a leaf with room is appended to");
+    /// that there is room.
+    pub(super) fn append(self, state: State, item: Item<'_, E>, gap: Gap) {
+        assert!(self.has_room(state, gap), "only a leaf with room is appended to");
+        let State { turns, sorted, count } = state;
         // SAFETY: invariant 1: nobody reads this place yet, and the lock keeps writers out.
         self.0.first(count).with_mut(|hint| unsafe { *hint = item.hint });
         // SAFETY: as for the hint.
         self.0.second(count).with_mut(|raw| unsafe { *raw = item.raw() });
-        let state = State { sorted: run + usize::from(sorted), count: count + 1 };
+        let state = if state.extends_run(gap) {
+            State { turns, sorted: sorted + 1, count: count + 1 }
+        } else {
+            self.note_rank(count - sorted, gap.rank);
+            State { turns: turns.with(gap.turn, count - sorted), sorted, count: count + 1 }
+        };
         // Release: partner of the acquire in `state`; the place is filled.
         self.0.header().state.store(state.pack(), Ordering::Release);
     }
 
-    /// Puts the leaf's entries into a run, in order. Runs the keys' `Ord` if there is a tail.
+    /// The order of the leaf's places. Runs no code of the user.
+    #[inline]
+    pub(super) fn read_order(self, state: State, order: &mut Order) {
+        let State { turns, sorted, count } = state;
+        let numbers = (0..count - sorted).map(|turn| turns.get(turn));
+        order.merge(sorted, numbers.map(|number| (self.rank(number), number)));
+    }
+
+    /// Puts the leaf's entries into a run, in order.
     #[inline]
     pub(super) fn read_into(self, state: State, run: &mut Run<'g, E>) {
-        run.refill(self.skip(), state.sorted, |index| self.item(index));
-        for index in state.sorted..state.count {
-            run.insert(self.item(index));
-        }
+        let mut order = Order::new();
+        self.read_order(state, &mut order);
+        run.refill(order.range(0..order.len()).iter().map(|place| self.item(usize::from(*place))));
     }
 
     /// Asks for most of the leaf to be brought near.

@@ -40,6 +40,7 @@ mod hint;
 mod insert;
 mod leaf;
 mod list;
+mod order;
 mod prefetch;
 mod run;
 mod search;
@@ -48,6 +49,7 @@ pub(crate) mod shape;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 #[cfg(test)]
 pub(crate) use list::Occupied;

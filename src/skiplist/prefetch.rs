@@ -1,7 +1,7 @@
 //! Asking the processor for memory before it is needed.
 //!
 //! Only ever a wish: any address is allowed, nothing is read, and where there is no such
-//! instruction nothing happens. Used by `leaf`, `search` and `cursor`.
+//! instruction nothing happens. Used by `leaf`, `search`, `cursor` and `walk`.
 
 use std::ptr::NonNull;
 

@@ -1,9 +1,9 @@
-//! A run: the entries of one leaf in order, on the stack.
+//! A run: the entries of one leaf in order, on the stack, for whoever builds a new leaf.
 //!
 //! 1. The first `len` places are filled.
 //! 2. A run holds one entry more than a leaf may, so that a full leaf and a newcomer fit.
 //!
-//! Writers build leaves from runs; cursors read leaves through them.
+//! Used by `insert` and `sweep`.
 
 use super::hint::{Class, class, hint};
 use super::shape::Entry;
@@ -62,30 +62,22 @@ impl<'g, E: Entry> Item<'g, E> {
 /// Up to a leaf's entries and one more.
 pub(super) struct Run<'g, E> {
     len: usize,
-    /// The skip of the leaf that was read, for which the hints are right.
-    skip: usize,
     items: [MaybeUninit<Item<'g, E>>; LEAF_MAX + 1],
 }
 
 impl<'g, E: Entry> Run<'g, E> {
     #[inline]
     pub(super) fn new() -> Self {
-        Self { len: 0, skip: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
+        Self { len: 0, items: [const { MaybeUninit::uninit() }; LEAF_MAX + 1] }
     }
 
-    /// Holds these items instead of what it held.
+    /// Holds these items, at most as many as a leaf may, instead of what it held.
     #[inline]
-    pub(super) fn refill(&mut self, skip: usize, len: usize, item: impl Fn(usize) -> Item<'g, E>) {
-        self.skip = skip;
-        self.len = len.min(LEAF_MAX);
-        for (index, place) in self.items.iter_mut().enumerate().take(self.len) {
-            place.write(item(index));
+    pub(super) fn refill(&mut self, items: impl ExactSizeIterator<Item = Item<'g, E>>) {
+        self.len = items.len().min(LEAF_MAX);
+        for (place, item) in self.items.iter_mut().zip(items).take(LEAF_MAX) {
+            place.write(item);
         }
-    }
-
-    #[inline]
-    pub(super) fn skip(&self) -> usize {
-        self.skip
     }
 
     #[inline]
@@ -103,19 +95,20 @@ impl<'g, E: Entry> Run<'g, E> {
         self.len += 1;
     }
 
-    /// Adds an item where it belongs. Runs the keys' `Ord`, before it changes anything.
-    pub(super) fn insert(&mut self, item: Item<'g, E>) {
-        let at = self.place_of(item);
+    /// Adds an item behind the first `at`.
+    pub(super) fn insert(&mut self, at: usize, item: Item<'g, E>) {
         self.push(item);
         if let Some(moved) = self.items.get_mut(at..self.len) {
             moved.rotate_right(1);
         }
     }
 
-    /// Where an item belongs: behind all that are not greater.
-    #[inline]
-    fn place_of(&self, item: Item<'g, E>) -> usize {
-        self.as_slice().partition_point(|other| !precedes(item, *other))
+    /// Puts an item in the place of an entry, if that is here.
+    pub(super) fn replace(&mut self, old: &E, new: Item<'g, E>) {
+        let at = self.as_slice().iter().position(|item| std::ptr::eq(item.entry(), old));
+        if let Some(place) = at.and_then(|at| self.items.get_mut(at)) {
+            place.write(new);
+        }
     }
 
     /// Keeps the items that `keep` accepts, in order.

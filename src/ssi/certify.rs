@@ -92,7 +92,54 @@ struct Suspect<'g, F> {
     judged: (usize, Reached),
 }
 
+/// A transaction that is being certified. Like a [`Pending`], it aborts when it is dropped.
+pub(crate) struct Candidate<'g, F: Footprint> {
+    pending: Pending<'g, F>,
+    window: Window<'g, F>,
+}
+
+impl<F: Footprint> fmt::Debug for Candidate<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Candidate").field(&self.pending).finish()
+    }
+}
+
+impl<'g, F: Footprint> Candidate<'g, F> {
+    /// Gives the transaction up.
+    pub(crate) fn give_up(self) -> Pending<'g, F> {
+        self.pending.abort();
+        self.pending
+    }
+}
+
 impl<F: Footprint> CommitLog<F> {
+    /// Looks for the window of `pending`, whose version heads are all taken.
+    pub(crate) fn candidate<'g>(
+        &self,
+        pending: Pending<'g, F>,
+        registration: &Registration<F>,
+        guard: &'g Guard<'g>,
+    ) -> Result<Candidate<'g, F>, Refused<'g, F>> {
+        match self.window(pending.footprint(), registration, guard) {
+            Ok(window) => Ok(Candidate { pending, window }),
+            Err(refusal) => Err(self.refuse(refusal, pending)),
+        }
+    }
+
+    /// Does ahead what [`commit_candidate`](Self::commit_candidate) would do about the commits so
+    /// far, for a caller who is about to take a lock and commit under it.
+    pub(crate) fn examine_ahead<'g>(
+        &self,
+        mut candidate: Candidate<'g, F>,
+        guard: &'g Guard<'g>,
+    ) -> Result<Candidate<'g, F>, Refused<'g, F>> {
+        let front = self.front(guard);
+        match self.decide(&mut candidate, &front, guard) {
+            Ok(_) => Ok(candidate),
+            Err(refusal) => Err(self.refuse(refusal, candidate.pending)),
+        }
+    }
+
     /// Commits `pending`, whose version heads are all taken, or says why not.
     pub(crate) fn commit<'g>(
         &self,
@@ -100,30 +147,27 @@ impl<F: Footprint> CommitLog<F> {
         registration: &Registration<F>,
         guard: &'g Guard<'g>,
     ) -> Result<Linked<'g, F>, Refused<'g, F>> {
-        match self.window(pending.footprint(), registration, guard) {
-            Ok(mut window) => self.certify(pending, &mut window, guard),
-            Err(refusal) => Err(self.refuse(refusal, pending)),
-        }
+        self.commit_candidate(self.candidate(pending, registration, guard)?, guard)
     }
 
-    fn certify<'g>(
+    /// Commits, or says why not.
+    pub(crate) fn commit_candidate<'g>(
         &self,
-        mut pending: Pending<'g, F>,
-        window: &mut Window<'g, F>,
+        mut candidate: Candidate<'g, F>,
         guard: &'g Guard<'g>,
     ) -> Result<Linked<'g, F>, Refused<'g, F>> {
         loop {
             let front = self.front(guard);
-            let footprint = pending.footprint();
-            let judged = self
-                .examine(window, footprint, &front, guard)
-                .and_then(|()| window.judge(footprint.has_writes(), &front));
-            let mut place = match judged {
+            let mut place = match self.decide(&mut candidate, &front, guard) {
                 Ok(place) => place,
-                Err(refusal) => return Err(self.refuse(refusal, pending)),
+                Err(refusal) => return Err(self.refuse(refusal, candidate.pending)),
             };
+            let Candidate { mut pending, window } = candidate;
             place.bytes_total = front.tail.bytes_total() + pending.bytes();
             let is_rescue = place.reach < Timestamp::MAX;
+            if is_rescue && self.rules().confirm {
+                self.confirmed.note_rescue(place.timestamp);
+            }
             pending.freeze(place);
             match self.link(pending, &front) {
                 Ok(linked) => {
@@ -132,9 +176,22 @@ impl<F: Footprint> CommitLog<F> {
                     }
                     return Ok(linked);
                 }
-                Err(back) => pending = back,
+                Err(pending) => candidate = Candidate { pending, window },
             }
         }
+    }
+
+    /// The place right behind `front`, if the transaction may have it.
+    fn decide<'g>(
+        &self,
+        candidate: &mut Candidate<'g, F>,
+        front: &Front<'g, F>,
+        guard: &'g Guard<'g>,
+    ) -> Result<Place, Refusal> {
+        let Candidate { pending, window } = candidate;
+        let footprint = pending.footprint();
+        self.examine(window, footprint, front, guard)?;
+        window.judge(footprint.has_writes(), front)
     }
 
     /// Ends the reads of a transaction that wrote and locked nothing.
@@ -163,8 +220,8 @@ impl<F: Footprint> CommitLog<F> {
             }
         }
         let pending = self.prepare(registration, label, footprint, guard);
-        let certified = self.certify(pending, &mut window, guard);
-        let linked = certified.map_err(|refused| refused.refusal)?;
+        let candidate = Candidate { pending, window };
+        let linked = self.commit_candidate(candidate, guard).map_err(|refused| refused.refusal)?;
         let timestamp = linked.timestamp();
         linked.settle();
         Ok(timestamp)

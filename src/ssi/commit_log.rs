@@ -26,6 +26,7 @@
 //!
 //! Transactions come here through `begin`, `commit` and `finish`; see the module above.
 
+use super::confirmed::Confirmed;
 use super::floor::{Floor, Oldest};
 use super::footprint::{Footprint, Kind, Rules, Tag};
 use super::gate::{Gate, Patience, Ticket};
@@ -54,6 +55,7 @@ pub(crate) struct CommitLog<F: Footprint> {
     pub(super) oldest: Mutex<Oldest<F>>,
     registry: Registry,
     gate: Gate,
+    pub(super) confirmed: Confirmed,
     pub(super) tally: Tally,
     rules: Rules,
 }
@@ -90,6 +92,14 @@ impl<F> fmt::Debug for Registration<F> {
     }
 }
 
+/// The snapshot of a read-only transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    At(Timestamp),
+    /// It will be this, once everything up to it is confirmed.
+    Unconfirmed(Timestamp),
+}
+
 /// The end of the log at one moment.
 pub(super) struct Front<'g, F> {
     pub(super) tail: &'g TxnNode<F>,
@@ -98,15 +108,16 @@ pub(super) struct Front<'g, F> {
 }
 
 impl<F: Footprint> CommitLog<F> {
-    /// A log with one node, which stands for the empty database.
-    pub(crate) fn new(rules: Rules) -> Self {
-        let genesis = TxnNode::genesis();
+    /// A log with one node, which stands for everything that was committed up to `start`.
+    pub(crate) fn starting_at(start: Timestamp, rules: Rules) -> Self {
+        let genesis = TxnNode::genesis(start);
         Self {
             tail: CachePadded::new(AtomicPtr::new(genesis.as_ptr())),
-            floor: CachePadded::new(Floor::new()),
+            floor: CachePadded::new(Floor::new(start)),
             oldest: Mutex::new(Oldest::new(genesis)),
             registry: Registry::new(rules.registry_slots),
             gate: Gate::new(),
+            confirmed: Confirmed::new(start),
             tally: Tally::default(),
             rules,
         }
@@ -178,11 +189,44 @@ impl<F: Footprint> CommitLog<F> {
     }
 
     /// Begins a read-only transaction, which is never refused: writers are told that it was here.
-    pub(crate) fn begin_seen(&self, tag: Option<Tag>, guard: &Guard<'_>) -> (Entry, Timestamp) {
-        let mut entry = self.registry.enter(Kind::Untracked, self.now(guard), tag);
-        let snapshot = self.see_now(guard);
-        self.registry.raise(&mut entry, snapshot);
-        (entry, snapshot)
+    /// Its snapshot may have to wait for a confirmation; meanwhile the entry protects it.
+    pub(crate) fn begin_seen(&self, tag: Option<Tag>, guard: &Guard<'_>) -> (Entry, Seen) {
+        let mut entry = self.registry.enter(Kind::Untracked, self.visible(guard), tag);
+        let seen = self.see(guard);
+        if let Seen::At(snapshot) = seen {
+            self.registry.raise(&mut entry, snapshot);
+        }
+        (entry, seen)
+    }
+
+    /// Gives an entry the snapshot that it waited for, which is confirmed by now.
+    pub(crate) fn settle_seen(&self, entry: &mut Entry, snapshot: Timestamp) {
+        self.registry.raise(entry, snapshot);
+    }
+
+    /// Every commit up to `timestamp` is durable. Only where the rules ask for confirmation.
+    pub(crate) fn confirm(&self, timestamp: Timestamp) {
+        self.confirmed.raise(timestamp);
+    }
+
+    /// The newest commit that was confirmed.
+    pub(crate) fn confirmed(&self) -> Timestamp {
+        self.confirmed.newest()
+    }
+
+    /// The newest commit that a read-only transaction may be shown.
+    pub(crate) fn visible(&self, guard: &Guard<'_>) -> Timestamp {
+        if self.rules.confirm { self.confirmed.newest() } else { self.now(guard) }
+    }
+
+    /// A snapshot for a reader that tracks nothing: its moment is marked. Only a registration keeps
+    /// what it shows from being pruned.
+    pub(crate) fn see(&self, guard: &Guard<'_>) -> Seen {
+        let tail = self.see_now(guard);
+        if !self.rules.confirm {
+            return Seen::At(tail);
+        }
+        self.confirmed.snapshot(tail).map_or(Seen::Unconfirmed(tail), Seen::At)
     }
 
     /// Ends what [`CommitLog::begin_seen`] began.
@@ -190,9 +234,8 @@ impl<F: Footprint> CommitLog<F> {
         self.registry.leave(entry);
     }
 
-    /// The newest commit, marked as the snapshot of a read-only transaction. Only a registration
-    /// keeps what it sees from being pruned.
-    pub(crate) fn see_now(&self, guard: &Guard<'_>) -> Timestamp {
+    /// The newest commit, marked as the snapshot of a read-only transaction.
+    pub(super) fn see_now(&self, guard: &Guard<'_>) -> Timestamp {
         loop {
             let front = self.front(guard);
             // Without rescue no commit reaches back past a snapshot, and nobody asks for marks.

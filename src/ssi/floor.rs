@@ -24,9 +24,9 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    /// Before the first commit.
-    pub(super) fn new() -> Self {
-        Self { timestamp: AtomicU64::new(0), bytes_total: AtomicU64::new(0) }
+    /// Before the first commit of a log that begins at `start`.
+    pub(super) fn new(start: Timestamp) -> Self {
+        Self { timestamp: AtomicU64::new(start.get()), bytes_total: AtomicU64::new(0) }
     }
 
     /// Nodes older than this may be retired.

@@ -37,6 +37,8 @@ pub(crate) struct Rules {
     pub(crate) retained_bytes_max: usize,
     /// Registration slots of the first chunk.
     pub(crate) registry_slots: usize,
+    /// Whether commits count for read-only snapshots only once they are confirmed.
+    pub(crate) confirm: bool,
 }
 
 impl Default for Rules {
@@ -46,6 +48,7 @@ impl Default for Rules {
             search_budget: 1 << 18,
             retained_bytes_max: 64 << 20,
             registry_slots: 16,
+            confirm: false,
         }
     }
 }

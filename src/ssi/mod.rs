@@ -45,6 +45,7 @@
 mod certify;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod commit_log;
+mod confirmed;
 #[expect(unsafe_code, reason = "the address of a node goes with the lock that guards it")]
 mod floor;
 mod footprint;
@@ -64,7 +65,8 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use commit_log::{CommitLog, Registration};
+pub(crate) use certify::Refused;
+pub(crate) use commit_log::{CommitLog, Registration, Seen};
 pub(crate) use footprint::{Footprint, Kind, Refusal, Rules, Tag};
 pub(crate) use gate::Patience;
 pub(crate) use owner::{Linked, Pending};

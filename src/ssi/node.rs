@@ -104,11 +104,14 @@ impl<F> TxnNode<F> {
         })))
     }
 
-    /// The node that stands for the empty database.
-    pub(super) fn genesis() -> NonNull<Self> {
-        let node = Self::new(State::Committed(Timestamp::ZERO), Timestamp::ZERO, None, None);
+    /// The node that stands for the database as it was at `start`, when the log was made.
+    pub(super) fn genesis(start: Timestamp) -> NonNull<Self> {
+        let node = Self::new(State::Committed(start), start, None, None);
         // SAFETY: the node was leaked just now.
-        unsafe { node.as_ref() }.settle();
+        let genesis = unsafe { node.as_ref() };
+        // SAFETY: nobody else knows the node yet.
+        unsafe { genesis.set_place(Place::clean(start, Timestamp::ZERO)) };
+        genesis.settle();
         node
     }
 

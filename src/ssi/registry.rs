@@ -240,10 +240,11 @@ impl Registry {
             .flat_map(|chunk| chunk.slots.iter().map(|slot| &**slot))
     }
 
-    /// How far back anyone looks. `clock` was read just before.
-    pub(super) fn horizons(&self, clock: Timestamp) -> Horizons {
+    /// How far back anyone looks. Both clocks were read just before: the newest commit that a
+    /// read-only snapshot shows, and the newest of all.
+    pub(super) fn horizons(&self, visible: Timestamp, clock: Timestamp) -> Horizons {
         even();
-        let mut horizons = Horizons { any: clock, tracked: clock };
+        let mut horizons = Horizons { any: visible.min(clock), tracked: clock };
         for word in self.slots().map(Slot::word).filter(|&word| word != Word::FREE) {
             horizons.any = horizons.any.min(word.time());
             if word.is_tracked() {
@@ -316,13 +317,13 @@ mod tests {
         let registry = Registry::new(1);
         let tracked = registry.enter(Kind::Tracked, at(7), None);
         let untracked = registry.enter(Kind::Untracked, at(5), None);
-        assert_eq!(registry.horizons(at(9)), Horizons { any: at(5), tracked: at(7) });
+        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(5), tracked: at(7) });
         registry.leave(untracked);
-        assert_eq!(registry.horizons(at(9)), Horizons { any: at(7), tracked: at(7) });
+        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(7), tracked: at(7) });
         registry.leave(tracked);
-        assert_eq!(registry.horizons(at(9)), Horizons { any: at(9), tracked: at(9) });
+        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(9), tracked: at(9) });
         let stale = registry.enter(Kind::Tracked, at(8), None);
-        assert_eq!(registry.horizons(at(10)).tracked, at(9), "its snapshot is at least 9");
+        assert_eq!(registry.horizons(at(10), at(10)).tracked, at(9), "its snapshot is at least 9");
         registry.leave(stale);
     }
 

@@ -22,7 +22,7 @@ use crate::epoch::Guard;
 impl<F: Footprint> CommitLog<F> {
     /// How far back running transactions look.
     pub(crate) fn horizons(&self, guard: &Guard<'_>) -> Horizons {
-        self.registry().horizons(self.now(guard))
+        self.registry().horizons(self.visible(guard), self.now(guard))
     }
 
     /// Retires the nodes that no running transaction can conflict with, and more if the log holds

@@ -1,7 +1,7 @@
 //! Real files.
 //!
 //! 1. What a signal interrupted is tried again here; callers never see it.
-//! 2. A sync is asked for once and its answer handed on: trying again would prove nothing.
+//! 2. A sync that failed is not tried again, unless by a signal: a second answer proves nothing.
 //! 3. Preallocated bytes are really written, in small writes: a store into a merely reserved block
 //!    makes the file system change its records at the next sync, and a large write leaves large
 //!    units in the page cache, of which each small store then dirties a whole one.
@@ -104,6 +104,12 @@ impl Storage for Disk {
         let pid = format!("{}\n", std::process::id());
         let _ = file.file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
         Ok(Some(Box::new(DiskLock { _file: file })))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::File::open(path)?;
+        let is_ours = platform::try_lock_shared(&file)?;
+        Ok(is_ours.then(|| Box::new(DiskLock { _file: DiskFile { file } }) as Box<dyn Lock>))
     }
 
     fn holder(&self, path: &Path) -> Option<String> {

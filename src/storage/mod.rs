@@ -58,8 +58,16 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// other handle in this one, until the lock is dropped. `None` if someone holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
 
-    /// Who holds the lock of a file, in words, as far as can be said. Ask after [`lock`](Self::lock)
-    /// answered `None`; at any other time the answer may be about someone who is gone.
+    /// Locks an existing file, together with others who do this, against [`lock`](Self::lock), and
+    /// changes nothing. `None` if someone holds the lock for himself.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`], and whatever the system says.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Who holds the lock of a file, in words, as far as can be said. Ask after
+    /// [`lock`](Self::lock) answered `None`; otherwise the answer may be about someone long gone.
     fn holder(&self, _path: &Path) -> Option<String> {
         None
     }
@@ -77,9 +85,9 @@ pub enum Access {
 }
 
 /// An open file. Reads and writes name their place; there is no cursor.
+#[expect(clippy::len_without_is_empty, reason = "asking for the length may fail")]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "asking may fail")]
     fn len(&self) -> io::Result<u64>;
 
     /// Reads at `offset`; fewer bytes than asked for at the end of the file, or for any reason.

@@ -1,6 +1,8 @@
 //! What only the system can do, one function each, per system.
 
-pub(super) use imp::{allocate, read_at, sync_dir, try_lock, write_at, write_back};
+pub(super) use imp::{
+    allocate, read_at, sync_dir, try_lock, try_lock_shared, write_at, write_back,
+};
 
 #[cfg(unix)]
 mod imp {
@@ -33,7 +35,16 @@ mod imp {
 
     /// False if the lock is held elsewhere.
     pub(in crate::storage) fn try_lock(file: &File) -> io::Result<bool> {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        try_flock(file, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// False if the lock is held for one alone.
+    pub(in crate::storage) fn try_lock_shared(file: &File) -> io::Result<bool> {
+        try_flock(file, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn try_flock(file: &File, operation: FlockOperation) -> io::Result<bool> {
+        match flock(file, operation) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -98,6 +109,10 @@ mod imp {
     }
 
     pub(in crate::storage) fn try_lock(_: &File) -> io::Result<bool> {
+        unsupported()
+    }
+
+    pub(in crate::storage) fn try_lock_shared(_: &File) -> io::Result<bool> {
         unsupported()
     }
 

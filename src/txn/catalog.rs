@@ -4,7 +4,8 @@
 //!    again.
 //! 2. Names change under the lock; what a bucket is called now is read under it, too.
 //!
-//! Creating, renaming and dropping take effect at once and are not part of a transaction.
+//! Creating, renaming and dropping take effect at once and are not part of a transaction. Where
+//! they are to be logged, the floor above does so first, one at a time.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -12,7 +13,9 @@ use std::collections::BTreeMap;
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::BucketId;
-use crate::mvcc::table::{AnyTable, Table, Tables};
+use crate::mvcc::codec::Stored;
+use crate::mvcc::table::Table;
+use crate::mvcc::tables::{AnyTable, Tables};
 use crate::mvcc::{Key, Value};
 use crate::sync::{Arc, RwLock};
 
@@ -22,11 +25,19 @@ pub(crate) struct Catalog {
     tables: Tables,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Names {
     by_name: BTreeMap<Arc<str>, BucketId>,
     /// The name each bucket has or had last.
     by_id: BTreeMap<BucketId, Arc<str>>,
+}
+
+impl Names {
+    fn insert(&mut self, id: BucketId, name: &str) {
+        let name: Arc<str> = name.into();
+        self.by_id.insert(id, Arc::clone(&name));
+        self.by_name.insert(name, id);
+    }
 }
 
 /// A bucket as a listing shows it.
@@ -47,21 +58,47 @@ impl Catalog {
         &self.tables
     }
 
-    /// The bucket of this name, made if there is none.
-    pub(crate) fn open<K: Key, V: Value>(&self, name: &str) -> Result<BucketId> {
+    /// The bucket of this name, if it is there, and a check of its types.
+    pub(crate) fn find<K: Key, V: Value>(&self, name: &str) -> Result<Option<BucketId>> {
         let known = self.names.read().by_name.get(name).copied();
-        if let Some(id) = known {
-            return self.check_types::<K, V>(id, name);
+        known.map(|id| self.check_types::<K, V>(id, name)).transpose()
+    }
+
+    /// The bucket of this name, made if there is none, in memory only.
+    pub(crate) fn open<K: Key, V: Value>(&self, name: &str) -> Result<BucketId> {
+        if let Some(id) = self.find::<K, V>(name)? {
+            return Ok(id);
         }
         let mut names = self.names.write();
         if let Some(&id) = names.by_name.get(name) {
             return self.check_types::<K, V>(id, name);
         }
-        let id = self.tables.add::<K, V>().ok_or(Error::TooManyBuckets { max: Tables::MAX })?;
-        let name: Arc<str> = name.into();
-        names.by_id.insert(id, Arc::clone(&name));
-        names.by_name.insert(name, id);
+        let id = self.add_table::<K, V>(None)?;
+        names.insert(id, name);
         Ok(id)
+    }
+
+    /// A table that has no name yet.
+    pub(crate) fn add_table<K: Key, V: Value>(
+        &self,
+        stored: Option<Stored<K, V>>,
+    ) -> Result<BucketId> {
+        self.tables.add(stored).ok_or(Error::TooManyBuckets { max: Tables::MAX })
+    }
+
+    /// Gives a table its name. False if another one has it.
+    pub(crate) fn publish(&self, id: BucketId, name: &str) -> bool {
+        let mut names = self.names.write();
+        let is_free = !names.by_name.contains_key(name);
+        if is_free {
+            names.insert(id, name);
+        }
+        is_free
+    }
+
+    /// The bucket of this name.
+    pub(crate) fn id(&self, name: &str) -> Option<BucketId> {
+        self.names.read().by_name.get(name).copied()
     }
 
     fn check_types<K: Key, V: Value>(&self, id: BucketId, name: &str) -> Result<BucketId> {
@@ -91,12 +128,10 @@ impl Catalog {
         names.by_id.get(&id).map_or_else(|| Arc::from(""), Arc::clone)
     }
 
-    /// Takes the name away; the bucket can no longer be used. False if there was none.
-    pub(crate) fn drop_bucket(&self, name: &str) -> Option<&dyn AnyTable> {
+    /// Takes the name away, and answers the table that had it.
+    pub(crate) fn forget(&self, name: &str) -> Option<&dyn AnyTable> {
         let id = self.names.write().by_name.remove(name)?;
-        let table = self.tables.get(id);
-        table.mark_dropped();
-        Some(table)
+        Some(self.tables.get(id))
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -1,11 +1,13 @@
 //! Committing: from private writes to visible ones, or back.
 //!
 //! ```text
-//! 1 place     a record for each key in the index     user `Ord`; nothing held
-//! 2 freeze    what was read and written              user `Ord`; nothing held
-//! 3 take      version heads, by address              waits for those who are at 3 to 5 already
-//! 4 certify   and link: the commit point             the conflict graph decides
-//! 5 stamp     versions carry the commit time         cannot fail
+//! 1 encode    what goes to the log                   user `Encode`; nothing held
+//! 2 place     a record for each key in the index     user `Ord`; nothing held
+//! 3 freeze    what was read and written              user `Ord`; nothing held
+//! 4 take      version heads, by address              waits for those who are at 4 to 6 already
+//! 5 certify   and link: the commit point             the conflict graph decides; the log's lock
+//! 6 stamp     versions carry the commit time         cannot fail
+//! 7 acknowledge                                      waits for a sync; nothing held
 //! ```
 //!
 //! 1. Heads are taken in the order of their addresses, so two commits never wait for each other.
@@ -18,14 +20,17 @@ use crossbeam_utils::Backoff;
 
 use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
-use crate::id::Timestamp;
+use crate::id::{Lsn, Timestamp};
 use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
-use crate::ssi::{Footprint as _, Linked, Pending, Refusal, Status};
+use crate::mvcc::tables::key_of;
+use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
+use crate::txn::pledge::{Failed, Logged, Pledge, Receipt};
 use crate::txn::transaction::{Seat, Transaction, Workspaces};
+use crate::wal::Payload;
 
 impl Transaction<'_> {
     /// Makes everything the transaction wrote visible at once, at the returned moment; or nothing.
@@ -36,8 +41,19 @@ impl Transaction<'_> {
     ///
     /// [`Error::Conflict`] if the isolation level would be broken: nothing was written, and the
     /// transaction may be run again from its beginning. [`Error::BucketDropped`] if it wrote to a
-    /// bucket that has been dropped.
-    pub fn commit(self) -> Result<Timestamp> {
+    /// bucket that has been dropped. [`Error::ReadOnly`] if it wrote to a durable bucket and the
+    /// database is open for reading only.
+    pub fn commit(self) -> Result<Receipt> {
+        let engine = self.seat.engine();
+        let raised = self.durability;
+        let (commit, end) = self.commit_unacknowledged()?;
+        engine.acknowledge(Pledge { commit, end, raised })?;
+        Ok(Receipt::new(commit, end))
+    }
+
+    /// Commits, and answers when, and where its record ends if it has one.
+    fn commit_unacknowledged(self) -> Result<(Timestamp, Option<Lsn>)> {
+        let mut payload = self.encode()?;
         // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).
         let Self { participant, mut workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
@@ -63,11 +79,11 @@ impl Transaction<'_> {
         let footprint = Footprint::new(reads, intervals, locks, locked_intervals, writes);
 
         if !footprint.has_writes() && !footprint.has_locks() {
-            return finish_reads(seat, label, footprint, &guard);
+            return Ok((finish_reads(seat, label, footprint, &guard)?, None));
         }
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());
-        let linked = link(&mut workspaces, pending, &seat, &guard)?;
+        let (linked, end) = link(&mut workspaces, pending, payload.as_mut(), &seat, &guard)?;
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
@@ -80,7 +96,14 @@ impl Transaction<'_> {
         engine.log().finish(linked, seat.give_up(), &guard);
         counters.add(Count::Commits, 1);
         counters.add(Count::VersionsRetained, retained);
-        Ok(commit)
+        Ok((commit, end?))
+    }
+
+    /// The record for the log, if there is a log and anything to write to it.
+    fn encode(&self) -> Result<Option<Payload>> {
+        self.seat.engine().backing().payload(|ops| {
+            self.workspaces.iter().try_for_each(|workspace| Ok(workspace.encode(ops)?))
+        })
     }
 }
 
@@ -121,13 +144,14 @@ impl Drop for Heads<'_, '_, '_> {
     }
 }
 
-/// Takes the heads, certifies and links.
+/// Takes the heads, certifies, links, and writes the record.
 fn link<'g>(
     workspaces: &mut Workspaces<'_>,
     pending: Pending<'g, Footprint>,
+    payload: Option<&mut Payload>,
     seat: &Seat<'_>,
     guard: &'g Guard<'g>,
-) -> std::result::Result<Linked<'g, Footprint>, Evidence> {
+) -> Result<Logged<'g>> {
     let engine = seat.engine();
     let mut pending = pending;
     let mut heads = Heads { workspaces, guard, linked: false };
@@ -136,16 +160,22 @@ fn link<'g>(
         // Before the report: it copies a key, which is the user's code.
         drop(heads);
         engine.counters().add(Count::WriteConflicts, 1);
-        return Err(evidence_of_write(engine, seat, write, newer, guard));
+        return Err(evidence_of_write(engine, seat, write, newer, guard).into());
     }
-    match engine.log().commit(pending, seat.registration(), guard) {
-        Ok(linked) => {
+    match engine.commit_and_log(pending, payload, seat.registration(), guard) {
+        Ok(logged) => {
             heads.linked = true;
-            Ok(linked)
+            Ok(logged)
         }
-        Err(refused) => {
+        Err(Failed::Refused(refused)) => {
             drop(heads);
-            Err(evidence_of(engine, seat, &refused.refusal, refused.pending.footprint(), guard))
+            let footprint = refused.pending.footprint();
+            Err(evidence_of(engine, seat, &refused.refusal, footprint, guard).into())
+        }
+        Err(Failed::Log { error, pending }) => {
+            drop(heads);
+            drop(pending);
+            Err(error)
         }
     }
 }
@@ -220,7 +250,7 @@ fn kind_of(refusal: &Refusal) -> ConflictKind {
 fn name(engine: &Engine, evidence: &mut Evidence, write: WriteRef, guard: &Guard<'_>) {
     let table = engine.catalog().tables().get(write.bucket);
     evidence.bucket = Some(engine.catalog().name(write.bucket));
-    evidence.key = Some(write.key(table, guard));
+    evidence.key = Some(key_of(write, table, guard));
 }
 
 fn evidence_of_write(

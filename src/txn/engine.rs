@@ -11,6 +11,7 @@ use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
+use crate::txn::journal::{Backing, Journal};
 use crate::txn::options::Isolation;
 
 /// Records that a vacuum looks at under one pin, about.
@@ -30,18 +31,28 @@ pub(crate) struct Engine {
     catalog: Catalog,
     counters: Counters,
     isolation: Isolation,
+    backing: Backing,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// An engine for a database that lives in memory.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self::recovered(settings, Timestamp::ZERO, Backing::Memory)
+    }
+
+    /// An engine that goes on where a recovery ended: behind the commit at `now`.
+    pub(crate) fn recovered(settings: &Settings, now: Timestamp, backing: Backing) -> Self {
+        let is_full = backing.journal().is_some_and(Journal::is_full);
+        let rules = Rules { confirm: is_full, ..settings.rules.clone() };
         Self {
-            log: CommitLog::new(settings.rules),
+            log: CommitLog::starting_at(now, rules),
             collector: Collector::new(),
             catalog: Catalog::new(),
             counters: Counters::new(),
             isolation: settings.isolation,
+            backing,
             vacuum: Mutex::new(0),
         }
     }
@@ -60,6 +71,16 @@ impl Engine {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Where durable buckets are.
+    pub(crate) fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// The log, if the database has one.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.backing.journal()
     }
 
     pub(crate) fn isolation(&self) -> Isolation {

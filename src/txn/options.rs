@@ -19,6 +19,28 @@ pub enum Isolation {
     Snapshot,
 }
 
+/// What a commit survives.
+///
+/// | level | a commit returns when | killed process | power loss |
+/// |---|---|---|---|
+/// | `InMemory` | it is visible | all gone | all gone |
+/// | `Relaxed` | its record is in the mapped log | kept | a bounded tail may go, never a hole |
+/// | `Full` | its record is on the device | kept | kept |
+///
+/// After any crash the recovered state is exactly the first commits in the order of commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Nothing is written.
+    InMemory,
+    /// The log is synced after an interval, a number of commits or of bytes, whichever comes
+    /// first; see [`Options`](crate::Options).
+    Relaxed,
+    /// The log is synced before a commit returns; commits that wait at the same time share a sync.
+    #[default]
+    Full,
+}
+
 /// How one transaction differs from what its database does by default.
 ///
 /// ```
@@ -32,6 +54,7 @@ pub struct TransactionOptions {
     pub(crate) isolation: Option<Isolation>,
     pub(crate) label: Option<Arc<str>>,
     pub(crate) attempts_max: Option<u32>,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl TransactionOptions {
@@ -52,6 +75,14 @@ impl TransactionOptions {
     #[must_use]
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.label = Some(label.into());
+        self
+    }
+
+    /// Makes this transaction as durable as this before it returns, where that is more than what
+    /// its database promises. In a database that lives in memory it changes nothing.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
         self
     }
 

@@ -15,7 +15,7 @@ use crate::mvcc::range::Range;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
-use crate::ssi::{Entry, Tag};
+use crate::ssi::{Entry, Seen, Tag};
 use crate::sync::Arc;
 use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
@@ -55,10 +55,14 @@ impl Snapshot {
     /// A snapshot of now. A tagged one can be found in the statistics with its age.
     pub(crate) fn take(engine: &Arc<Engine>, tagged: bool) -> Self {
         let tag = tagged.then(|| Tag { label: None, since: Instant::now() });
-        let entry = {
+        let (mut entry, seen) = {
             let guard = engine.collector().pin();
-            engine.log().begin_seen(tag, &guard).0
+            engine.log().begin_seen(tag, &guard)
         };
+        if let Seen::Unconfirmed(until) = seen {
+            let confirmed = engine.confirmed_at(until);
+            engine.log().settle_seen(&mut entry, confirmed);
+        }
         let seat = Seat { engine: Arc::clone(engine), entry: Some(entry) };
         Self { seat: Arc::new(seat) }
     }
@@ -69,7 +73,7 @@ impl Snapshot {
         self.seat.entry().snapshot()
     }
 
-    fn view(&self) -> ReadView<'_> {
+    pub(crate) fn view(&self) -> ReadView<'_> {
         ReadView::of_snapshot(self.seat.entry(), self.seat.engine.collector())
     }
 

@@ -20,7 +20,7 @@ use crate::sync::Arc;
 use crate::txn::bucket::Bucket;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
-use crate::txn::options::{Isolation, TransactionOptions};
+use crate::txn::options::{Durability, Isolation, TransactionOptions};
 
 /// A read-write transaction over any number of buckets of one database.
 ///
@@ -42,6 +42,7 @@ pub struct Transaction<'db> {
     pub(super) savepoints: RefCell<Vec<Savepoint>>,
     pub(super) isolation: Isolation,
     pub(super) label: Option<Arc<str>>,
+    pub(super) durability: Option<Durability>,
     pub(super) seat: Seat<'db>,
 }
 
@@ -121,6 +122,7 @@ impl<'db> Transaction<'db> {
             savepoints: RefCell::default(),
             isolation: options.isolation.unwrap_or(engine.isolation()),
             label,
+            durability: options.durability,
             seat: Seat { engine, registration: Some(registration) },
         }
     }

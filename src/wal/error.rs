@@ -46,11 +46,11 @@ pub enum WalError {
     Poisoned {
         /// The first failure.
         #[source]
-        cause: Cause,
+        cause: Arc<dyn StdError + Send + Sync>,
     },
 
     /// The log is damaged where it had been durable. Restore a backup, or salvage a copy.
-    #[error("{} is damaged at byte {offset}: {flaw}; it was durable to {durable}", path.display())]
+    #[error("{} is damaged at byte {offset}: {flaw}; durable up to {durable}", path.display())]
     Corruption {
         /// The segment's file.
         path: PathBuf,
@@ -93,9 +93,6 @@ pub enum WalError {
     #[error("the log has used up its segment numbers")]
     SegmentsUsedUp,
 }
-
-/// The failure that poisoned a log.
-pub type Cause = Arc<dyn StdError + Send + Sync>;
 
 impl WalError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {

@@ -36,10 +36,10 @@ mod tests;
 mod upkeep;
 mod writer;
 
-pub use error::{Cause, Flaw, WalError};
+pub use error::{Flaw, WalError};
 pub(crate) use options::{FlushPolicy, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
 pub(crate) use recovery::{begin_log, read_log};
 pub(crate) use scan::{Recovered, Scope};
-pub(crate) use upkeep::WalStats;
-pub(crate) use writer::{Reservation, Wal};
+pub(crate) use segment::unreadable;
+pub(crate) use writer::Wal;

@@ -3,14 +3,16 @@
 //! 1. Once set it stays, and its cause is the first one.
 //! 2. The cause is there before the flag says so.
 
+use std::error::Error as StdError;
+
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
-use crate::wal::error::{Cause, WalError};
+use crate::wal::error::WalError;
 
 /// Whether the log still takes records, and if not, why.
 #[derive(Debug)]
 pub(super) struct Poison {
     is_set: AtomicBool,
-    cause: Mutex<Option<Cause>>,
+    cause: Mutex<Option<Arc<dyn StdError + Send + Sync>>>,
 }
 
 impl Poison {
@@ -19,9 +21,9 @@ impl Poison {
     }
 
     /// Sets it, unless it is set; gives what to tell the caller.
-    pub(super) fn set(&self, cause: Cause) -> WalError {
+    pub(super) fn set(&self, cause: Arc<dyn StdError + Send + Sync>) -> WalError {
         let mut first = self.cause.lock();
-        let cause = Cause::clone(first.get_or_insert(cause));
+        let cause = Arc::clone(first.get_or_insert(cause));
         // Release: partner of the acquire in `check`.
         self.is_set.store(true, Ordering::Release);
         WalError::Poisoned { cause }
@@ -46,7 +48,7 @@ impl Poison {
         Err(WalError::Poisoned { cause })
     }
 
-    pub(super) fn cause(&self) -> Option<Cause> {
+    pub(super) fn cause(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
         self.cause.lock().clone()
     }
 }

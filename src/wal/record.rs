@@ -197,11 +197,6 @@ impl Draft {
         &mut self.bytes
     }
 
-    /// The length of the payload so far.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len().saturating_sub(HEADER)
-    }
-
     /// Refuses a payload that no record can hold.
     pub(super) fn check(bytes: usize) -> Result<(), WalError> {
         if bytes > PAYLOAD_MAX {
@@ -241,11 +236,6 @@ impl Payload {
     /// Bytes it takes in the log.
     pub(crate) fn frame_bytes(&self) -> usize {
         self.frame.len()
-    }
-
-    /// The buffer, to be used again.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.frame
     }
 
     /// The finished record.

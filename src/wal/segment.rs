@@ -34,6 +34,16 @@ pub(super) fn name(segment: SegmentId) -> String {
     format!("wal-{segment}.log")
 }
 
+/// The error for a record that is sound, and holds nothing that this version understands.
+pub(crate) fn unreadable(directory: &Path, at: Lsn) -> WalError {
+    WalError::Corruption {
+        path: directory.join(name(at.segment())),
+        offset: at.offset().into(),
+        flaw: Flaw::Field,
+        durable: at,
+    }
+}
+
 /// The name of a file that is to become a segment.
 pub(super) fn temporary_name(segment: SegmentId) -> String {
     format!("wal-{segment}.tmp")

@@ -16,15 +16,16 @@
 //!
 //! Locks are taken in the order: the log, then those of `stock`. Whoever syncs holds neither.
 
+use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::Sabotage;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, thread::yield_now};
+use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, thread::yield_now};
 use crate::wal::disk::Disk;
-use crate::wal::error::{Cause, WalError};
+use crate::wal::error::WalError;
 use crate::wal::group::Group;
 use crate::wal::options::WalOptions;
 use crate::wal::record::{HEADER, Kind, LINK_FRAME, Note, Payload};
@@ -133,6 +134,11 @@ impl Wal {
         self.tail.lock().end()
     }
 
+    /// The last commit in the log, or before it.
+    pub(crate) fn last(&self) -> Timestamp {
+        self.tail.lock().last
+    }
+
     /// Everything before this position is on the device.
     #[inline]
     pub(crate) fn durable(&self) -> Lsn {
@@ -153,12 +159,12 @@ impl Wal {
     }
 
     /// Why the log takes no more records, if it does not.
-    pub(crate) fn poison_cause(&self) -> Option<Cause> {
+    pub(crate) fn poison_cause(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
         self.disk.poison().cause()
     }
 
     /// Makes the log refuse from now on, because something failed that it cannot know of.
-    pub(crate) fn poison(&self, cause: Cause) -> WalError {
+    pub(crate) fn poison(&self, cause: Arc<dyn StdError + Send + Sync>) -> WalError {
         self.disk.poison().set(cause)
     }
 
@@ -265,13 +271,8 @@ impl Wal {
 }
 
 impl Reservation<'_> {
-    /// Where the log ends, and the payload will begin.
-    pub(crate) fn position(&self) -> Lsn {
-        self.tail.end()
-    }
-
     /// Appends the payload as the commit at `timestamp`, which is later than all before. Returns
-    /// the position to wait for; the same as [`Self::position`] if there is no payload.
+    /// the position to wait for; where the log ends already if there is no payload.
     ///
     /// # Errors
     ///

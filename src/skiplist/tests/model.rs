@@ -81,10 +81,28 @@ fn actual<K: Ord + Clone + Send + Sync + Borrow<Q> + 'static, Q: Ord + ?Sized>(
 ) -> Vec<(K, u64)> {
     let bounds = (bounds.0.as_ref().map(K::borrow), bounds.1.as_ref().map(K::borrow));
     let mut cursor = list.range::<Q>(bounds, guard);
-    let taken =
-        turns.iter().map_while(|front| if *front { cursor.next() } else { cursor.next_back() });
-    let mut taken: Vec<_> = taken.map(|it| (it.key.clone(), it.value)).collect();
-    taken.extend(cursor.map(|it| (it.key.clone(), it.value)));
+    let mut taken = Vec::new();
+    let mut take = |entry: &Record<K>| taken.push((entry.key.clone(), entry.value));
+    // Turns alone are taken one by one, several in a row by a walk, and so is the rest.
+    for same in turns.chunk_by(PartialEq::eq) {
+        let mut left = same.len();
+        let visit = |entry| {
+            take(entry);
+            left -= 1;
+            left > 0
+        };
+        match same {
+            [true] => cursor.next().into_iter().for_each(&mut take),
+            [false] => cursor.next_back().into_iter().for_each(&mut take),
+            [true, ..] => drop(cursor.walk(visit)),
+            _ => drop(cursor.walk_back(visit)),
+        }
+    }
+    let visit = |entry| {
+        take(entry);
+        true
+    };
+    assert!(cursor.walk(visit), "a walk that nobody stops comes to the end");
     taken
 }
 

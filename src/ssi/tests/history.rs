@@ -12,13 +12,14 @@
 //! 3. `reach` of each commit is what a walk over the whole graph finds.
 //! 4. Read-only transactions are never refused, nor is anyone else without a lost window, a spent
 //!    budget, or a marked snapshot that the commit reaches back past.
+//! 5. No horizon for old versions lies above a snapshot.
 
 use super::oracle::{Graph, Record, TRANSACTIONS_MAX, bits};
 use super::{Keys, Rules};
 use crate::epoch::Collector;
 use crate::id::Timestamp;
 use crate::ssi::footprint::{Edge, Witness};
-use crate::ssi::{CommitLog, Entry, Footprint, Kind, Patience, Refusal, Registration};
+use crate::ssi::{CommitLog, Entry, Footprint, Kind, Patience, Refusal, Registration, Seen};
 use proptest::prelude::*;
 use std::ops::AddAssign;
 
@@ -74,6 +75,8 @@ struct Outcomes {
     rescued: u64,
     read_only: u64,
     readers_unnumbered: u64,
+    readers_waiting: u64,
+    readers_behind: u64,
     write_conflicts: u64,
     overwritten: u64,
     cycles: u64,
@@ -90,6 +93,8 @@ impl AddAssign for Outcomes {
         self.rescued += more.rescued;
         self.read_only += more.read_only;
         self.readers_unnumbered += more.readers_unnumbered;
+        self.readers_waiting += more.readers_waiting;
+        self.readers_behind += more.readers_behind;
         self.write_conflicts += more.write_conflicts;
         self.overwritten += more.overwritten;
         self.cycles += more.cycles;
@@ -124,13 +129,15 @@ struct Player<'c, C> {
     /// For each key the commit timestamps of its versions; version 0 is absence at 0.
     versions: Vec<Vec<u64>>,
     moment: usize,
+    /// What was linked and is not acknowledged yet, with the confirmation that it waits for.
+    unconfirmed: Vec<(usize, Timestamp)>,
     outcomes: Outcomes,
 }
 
 /// Plays one history to its end and judges it.
 fn play(shape: &Shape, choices: impl Choices) -> Outcomes {
     let collector = Collector::new();
-    let log = CommitLog::new(shape.rules.clone());
+    let log = CommitLog::starting_at(Timestamp::ZERO, shape.rules.clone());
     let mut player = Player {
         log: &log,
         collector: &collector,
@@ -140,6 +147,7 @@ fn play(shape: &Shape, choices: impl Choices) -> Outcomes {
         records: Vec::new(),
         versions: vec![vec![0]; usize::from(shape.keys)],
         moment: 0,
+        unconfirmed: Vec::new(),
         outcomes: Outcomes { histories: 1, ..Outcomes::default() },
     };
     while player.records.len() < TRANSACTIONS_MAX && player.step().is_some() {}
@@ -179,8 +187,20 @@ impl<C: Choices> Player<'_, C> {
                     running.keys.writes.insert(key);
                 }
             }
+            12 if self.shape.rules.confirm && self.choices.choose(3)? > 0 => {
+                let waiting = self.choices.choose(self.unconfirmed.len().max(1))?;
+                if let Some(&(_, until)) = self.unconfirmed.get(waiting) {
+                    self.confirm(until);
+                }
+            }
             12 => {
-                self.log.trim(&self.collector.pin());
+                let guard = self.collector.pin();
+                self.log.trim(&guard);
+                let horizon = self.log.horizons(&guard).any.get();
+                let needed = self.running.iter().flatten().map(|other| other.snapshot);
+                let needed = needed.chain([running.snapshot]).min();
+                assert!(needed >= Some(horizon), "keeps 5");
+                drop(guard);
                 self.collector.collect();
             }
             13 if self.choices.choose(4)? == 0 => {
@@ -207,7 +227,17 @@ impl<C: Choices> Player<'_, C> {
         let is_read_only = dice < self.shape.read_only;
         let serializable = dice >= self.shape.read_only + self.shape.snapshot_isolation;
         let (hold, snapshot) = if is_read_only {
-            let (entry, snapshot) = self.log.begin_seen(None, &guard);
+            let (mut entry, seen) = self.log.begin_seen(None, &guard);
+            let snapshot = match seen {
+                Seen::At(snapshot) => snapshot,
+                Seen::Unconfirmed(until) => {
+                    self.outcomes.readers_waiting += 1;
+                    self.confirm(until);
+                    self.log.settle_seen(&mut entry, until);
+                    until
+                }
+            };
+            self.outcomes.readers_behind += u64::from(snapshot < self.log.now(&guard));
             (Hold::ReadOnly(entry), snapshot)
         } else {
             let registration = if self.choices.choose(16)? == 0 {
@@ -220,7 +250,8 @@ impl<C: Choices> Player<'_, C> {
         };
         let snapshot = snapshot.get();
         let record = self.records.len();
-        self.records.push(Record { began: self.moment, snapshot, ..Record::default() });
+        let began = self.moment;
+        self.records.push(Record { began, snapshot, read_only: is_read_only, ..Record::default() });
         let serializable = serializable || is_read_only;
         Some(Running { hold, serializable, snapshot, record, keys: Keys::default() })
     }
@@ -269,8 +300,9 @@ impl<C: Choices> Player<'_, C> {
                 self.commit_reads(registration, record, keys);
             }
             Hold::ReadWrite(registration) => {
+                let snapshot = registration.snapshot();
                 self.log.leave(registration);
-                self.records[record].ended = Some(self.moment);
+                self.acknowledge(record, snapshot);
             }
         }
     }
@@ -315,7 +347,7 @@ impl<C: Choices> Player<'_, C> {
         self.log.leave(registration);
         match result {
             Ok(timestamp) if timestamp == before => {
-                self.records[record].ended = Some(self.moment);
+                self.acknowledge(record, timestamp);
                 self.outcomes.readers_unnumbered += 1;
             }
             Ok(timestamp) => self.check_commit(record, timestamp),
@@ -323,10 +355,32 @@ impl<C: Choices> Player<'_, C> {
         }
     }
 
+    /// The transaction returns to its caller: at once, or with the confirmation of `timestamp`.
+    fn acknowledge(&mut self, record: usize, timestamp: Timestamp) {
+        let waits = self.shape.rules.confirm && timestamp > self.log.confirmed.newest();
+        self.records[record].ended = Some(self.moment);
+        if waits {
+            self.records[record].acknowledged = usize::MAX;
+            self.unconfirmed.push((record, timestamp));
+        }
+    }
+
+    fn confirm(&mut self, until: Timestamp) {
+        self.log.confirm(until);
+        let moment = self.moment;
+        self.unconfirmed.retain(|&(record, timestamp)| {
+            let waits = timestamp > until;
+            if !waits {
+                self.records[record].acknowledged = moment;
+            }
+            waits
+        });
+    }
+
     /// Keeps 3.
     fn check_commit(&mut self, record: usize, timestamp: Timestamp) {
         self.records[record].timestamp = Some(timestamp.get());
-        self.records[record].ended = Some(self.moment);
+        self.acknowledge(record, timestamp);
         self.records[record].certified = true;
         self.outcomes.commits += 1;
         let guard = self.collector.pin();
@@ -448,6 +502,18 @@ fn every_history_is_strictly_serializable_and_every_cycle_is_real() {
 fn reference_mode_is_strictly_serializable() {
     let outcomes = play_many(HISTORIES / 3, 2, |shape| shape.rules.rescue = false);
     assert_eq!((outcomes.cycles, outcomes.pivots, outcomes.rescued), (0, 0, 0));
+}
+
+/// Commits are confirmed some time after their link, and in between read-only snapshots are taken
+/// behind them.
+#[test]
+fn snapshots_behind_unconfirmed_commits_are_strictly_serializable() {
+    let outcomes = play_many(HISTORIES, 4, |shape| {
+        shape.rules.confirm = true;
+        shape.read_only = 4;
+    });
+    println!("{outcomes:?}");
+    assert!(cfg!(miri) || outcomes.readers_behind > 1000 && outcomes.readers_waiting > 100);
 }
 
 #[test]

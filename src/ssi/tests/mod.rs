@@ -93,7 +93,8 @@ fn at(raw: u64) -> Timestamp {
 
 #[test]
 fn commits_are_numbered_from_one_and_visible_at_once() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     assert_eq!(log.now(&guard), Timestamp::ZERO);
     for n in 1..=300 {
@@ -108,7 +109,8 @@ fn commits_are_numbered_from_one_and_visible_at_once() {
 
 #[test]
 fn log_keeps_what_a_tracked_transaction_may_conflict_with() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     let old = begin(&log, &guard);
     for _ in 0..10 {
@@ -125,7 +127,8 @@ fn refused(result: Result<Timestamp, Refusal>) -> Refusal {
 
 #[test]
 fn write_skew_is_refused_with_its_cycle() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     let (first, second) = (begin(&log, &guard), begin(&log, &guard));
     let pending = log.prepare(&first, Some("first".into()), Keys::new([1, 2], [1]), &guard);
@@ -146,13 +149,15 @@ fn write_skew_is_refused_with_its_cycle() {
 /// follow that reader.
 #[test]
 fn pivot_is_refused_once_a_reader_has_been_there() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     for has_reader in [false, true] {
         let pivot = begin(&log, &guard);
         let batch = commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
         if has_reader {
-            let (entry, snapshot) = log.begin_seen(None, &guard);
+            let (entry, seen) = log.begin_seen(None, &guard);
+            let Seen::At(snapshot) = seen else { unreachable!("nothing is to be confirmed") };
             assert_eq!(snapshot, batch);
             log.leave_seen(entry);
         }
@@ -170,7 +175,8 @@ fn pivot_is_refused_once_a_reader_has_been_there() {
 /// subject's past; each conflict by itself is harmless.
 #[test]
 fn path_through_a_later_commit_into_the_past_is_a_cycle() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     let (middle, late) = (begin(&log, &guard), begin(&log, &guard));
     commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
@@ -187,7 +193,8 @@ fn path_through_a_later_commit_into_the_past_is_a_cycle() {
 
 #[test]
 fn lock_meets_writes_and_locks() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     let locking = |key| Keys { locks: BTreeSet::from([key]), ..Keys::default() };
     let [a, b, c] = std::array::from_fn(|_| begin(&log, &guard));
@@ -199,7 +206,8 @@ fn lock_meets_writes_and_locks() {
 
 #[test]
 fn transaction_without_writes_takes_no_timestamp_while_its_reads_are_current() {
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     let guard = collector.pin();
     let (current, stale) = (begin(&log, &guard), begin(&log, &guard));
     commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
@@ -214,7 +222,7 @@ fn transaction_without_writes_takes_no_timestamp_while_its_reads_are_current() {
 #[test]
 fn window_is_lost_when_memory_is_short() {
     let rules = Rules { retained_bytes_max: 2000, ..Rules::default() };
-    let (collector, log) = (Collector::new(), CommitLog::new(rules));
+    let (collector, log) = (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, rules));
     let guard = collector.pin();
     let [reader, writer] = std::array::from_fn(|_| begin(&log, &guard));
     for _ in 0..100 {
@@ -256,7 +264,8 @@ fn every_node_is_freed_once() {
     }
     const TRANSACTIONS: usize = if cfg!(miri) { 30 } else { 3000 };
     let drops = crate::sync::Arc::default();
-    let (collector, log) = (Collector::new(), CommitLog::new(Rules::default()));
+    let (collector, log) =
+        (Collector::new(), CommitLog::starting_at(Timestamp::ZERO, Rules::default()));
     std::thread::scope(|scope| {
         for thread in 0..3_u8 {
             let (log, collector, drops) = (&log, &collector, &drops);

@@ -7,7 +7,7 @@
 //! wrote a version       ──► read that version
 //! wrote a version       ──► wrote the next version of the key
 //! read a version        ──► wrote the next version of the key
-//! ended                 ──► began later
+//! ended                 ──► began later (a read-only transaction: after its caller had heard)
 //! ```
 //!
 //! A history is strictly serializable if and only if this graph has no cycle.
@@ -23,6 +23,10 @@ pub(super) struct Record {
     pub(super) began: usize,
     /// `None` while it runs.
     pub(super) ended: Option<usize>,
+    /// When its caller heard of its commit, if that was later than the commit.
+    pub(super) acknowledged: usize,
+    /// Whether its snapshot may lie behind commits that nobody has heard of.
+    pub(super) read_only: bool,
     /// Its snapshot, and its commit timestamp if it has one. Not used to build the graph.
     pub(super) snapshot: u64,
     pub(super) timestamp: Option<u64>,
@@ -66,7 +70,8 @@ impl Graph {
                 edge(Some(&at), next_writer(&writers, key, version));
             }
             for (later, other) in among() {
-                if record.ended.is_some_and(|ended| ended < other.began) {
+                let heard = if other.read_only { record.acknowledged } else { 0 };
+                if record.ended.is_some_and(|ended| ended.max(heard) < other.began) {
                     edge(Some(&at), Some(&later));
                 }
             }

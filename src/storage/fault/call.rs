@@ -20,6 +20,8 @@ pub enum Op {
     SyncDir,
     /// [`Storage::lock`](crate::storage::Storage::lock).
     Lock,
+    /// [`Storage::lock_shared`](crate::storage::Storage::lock_shared).
+    LockShared,
     /// [`File::len`](crate::storage::File::len).
     Len,
     /// [`File::read_at`](crate::storage::File::read_at).
@@ -44,7 +46,7 @@ impl Op {
     /// Whether a power cut after the call may leave something else than one before it.
     #[must_use]
     pub fn changes(self) -> bool {
-        !matches!(self, Self::List | Self::Len | Self::Read | Self::Map)
+        !matches!(self, Self::List | Self::LockShared | Self::Len | Self::Read | Self::Map)
     }
 
     /// Whether it asks for durability.

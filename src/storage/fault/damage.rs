@@ -72,6 +72,7 @@ impl FaultDisk {
     }
 
     /// Flips one bit; `bit` counts from the start of the file. False if the file is too short.
+    #[must_use = "false if nothing was damaged"]
     pub fn flip_bit(&self, path: &Path, bit: u64) -> bool {
         let mut state = self.state();
         let inode = find(&mut state, path);
@@ -89,16 +90,19 @@ impl FaultDisk {
     }
 
     /// Fills one sector with zeros. False if the file is too short.
+    #[must_use = "false if nothing was damaged"]
     pub fn zero_sector(&self, path: &Path, sector: usize) -> bool {
         self.copy_within(path, sector, |_| vec![0; SECTOR])
     }
 
     /// Replaces one sector by a copy of another. False if the file is too short.
+    #[must_use = "false if nothing was damaged"]
     pub fn copy_sector(&self, path: &Path, from: usize, to: usize) -> bool {
         self.copy_within(path, to, |bytes| bytes.get(range(from)).unwrap_or_default().to_vec())
     }
 
     /// Swaps two sectors. False if the file is too short.
+    #[must_use = "false if nothing was damaged"]
     pub fn swap_sectors(&self, path: &Path, one: usize, other: usize) -> bool {
         let content = self.content(path).unwrap_or_default();
         let (Some(first), Some(second)) = (content.get(range(one)), content.get(range(other)))

@@ -2,7 +2,7 @@
 
 use super::FaultDisk;
 use super::call::{Fault, Moment, Op};
-use super::inode::Inode;
+use super::inode::{InFlight, Inode};
 use super::names::InodeId;
 use super::state::State;
 use crate::storage::{File, Lock, Map};
@@ -88,7 +88,6 @@ impl FaultFile {
         let off = state.off;
         let inode = state.inode(handle.inode);
         if off {
-            inode.abandon(flight);
             return Err(Fault::PowerOff.error());
         }
         self.conclude(inode, flight, fault)
@@ -98,7 +97,7 @@ impl FaultFile {
     fn conclude(
         &self,
         inode: &mut Inode,
-        flight: super::inode::InFlight,
+        flight: InFlight,
         fault: Option<Fault>,
     ) -> io::Result<()> {
         let mut told = self.told.lock();
@@ -107,7 +106,6 @@ impl FaultFile {
             return Ok(());
         }
         *told = inode.failures();
-        inode.abandon(flight);
         Err(fault.unwrap_or(Fault::Io).error())
     }
 }
@@ -235,6 +233,6 @@ impl Lock for FaultLock {}
 
 impl Drop for FaultLock {
     fn drop(&mut self) {
-        self.handle.disk.state().locks.remove(&self.handle.inode);
+        self.handle.disk.state().unlock(self.handle.inode);
     }
 }

@@ -10,8 +10,8 @@
 //! 1. A sector that is neither dirty nor lost is equal in both images.
 //! 2. Bytes beyond `length` are zero in the cache.
 //! 3. A file never shrinks, but for damage done on purpose.
-//! 4. While a sync is under way nothing else writes back, and a sync that began earlier changes
-//!    nothing once a later one has ended: the device never goes back to older bytes.
+//! 4. A sync that began earlier changes nothing once a later one has ended: what the later one
+//!    made durable stays.
 
 use super::image::{Image, Page, SECTORS, mask, pieces, sector, sector_mut};
 use super::random::Random;
@@ -31,10 +31,9 @@ pub(super) struct Inode {
     dirty: BTreeMap<usize, u8>,
     /// Write-backs that failed. Each open file is told once.
     failures: u64,
-    /// Syncs begun; the last to begin of those that ended; how many are under way.
+    /// Syncs begun, and the last to begin of those that ended.
     begun: u64,
     ended: u64,
-    under_way: usize,
     /// Open files and maps.
     pub(super) handles: usize,
 }
@@ -80,14 +79,12 @@ impl Fate {
     /// Of the sector that is the `nth` dirty one of its file.
     fn outcome(self, nth: u64, random: &mut Random) -> Outcome {
         match self {
-            Self::Old => Outcome::Old,
             Self::New => Outcome::New,
             Self::Until(end) if nth < end => Outcome::New,
             Self::Until(end) if nth == end => Outcome::Torn,
-            Self::Until(_) => Outcome::Old,
             Self::Each(_) if random.once_in(16) => Outcome::Torn,
             Self::Each(eighths) if random.below(8) < eighths => Outcome::New,
-            Self::Each(_) => Outcome::Old,
+            Self::Old | Self::Until(_) | Self::Each(_) => Outcome::Old,
         }
     }
 }
@@ -121,10 +118,8 @@ impl Inode {
 
     /// Everything the process sees, or everything durable.
     pub(super) fn content(&self, durable: bool) -> Vec<u8> {
-        let (image, length) = match durable {
-            true => (&self.durable, self.durable_length),
-            false => (&self.cache, self.length),
-        };
+        let (image, length) =
+            if durable { (&self.durable, self.durable_length) } else { (&self.cache, self.length) };
         let mut bytes = vec![0; usize::try_from(length).expect("simulated files are small")];
         image.read(&mut bytes, 0);
         bytes
@@ -163,7 +158,6 @@ impl Inode {
     /// Sends what is dirty to the device. `all`: the length too.
     pub(super) fn begin_sync(&mut self, all: bool) -> InFlight {
         self.begun += 1;
-        self.under_way += 1;
         let share = |(&page, &mask): (&usize, &u8)| (page, mask, self.cache.share(page));
         InFlight {
             pages: self.dirty.iter().map(share).collect(),
@@ -174,14 +168,13 @@ impl Inode {
 
     /// The device has it. What was written since stays dirty.
     pub(super) fn end_sync(&mut self, flight: InFlight) {
-        self.under_way = self.under_way.saturating_sub(1);
         if flight.number < self.ended {
             return;
         }
         self.ended = flight.number;
         for (index, mask, sent) in flight.pages {
             let Some(sent) = sent else { continue };
-            // What a failed sync lost meanwhile stays lost.
+            // What was written back meanwhile may be newer; what was lost stays lost.
             let mask = mask & self.dirty.get(&index).copied().unwrap_or(0);
             let now = self.cache.share(index);
             let clean = if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &sent)) {
@@ -207,9 +200,6 @@ impl Inode {
 
     /// Sends some dirty sectors to the device, about one in `times`, and maybe the length.
     pub(super) fn write_back(&mut self, range: (u64, u64), times: u64, random: &mut Random) {
-        if self.under_way > 0 {
-            return;
-        }
         let (start, end) = range;
         let page = |at: u64| usize::try_from(at / super::image::PAGE as u64).unwrap_or(usize::MAX);
         let dirty: Vec<(usize, u8)> = self
@@ -249,14 +239,9 @@ impl Inode {
         }
     }
 
-    /// Ends a sync that failed, or that the power cut ended.
-    pub(super) fn abandon(&mut self, _flight: InFlight) {
-        self.under_way = self.under_way.saturating_sub(1);
-    }
-
     /// The file as the next process finds it.
     pub(super) fn reopened(&self) -> Self {
-        Self { handles: 0, under_way: 0, ..self.clone() }
+        Self { handles: 0, ..self.clone() }
     }
 
     fn clean(&mut self, index: usize, sectors: u8) {

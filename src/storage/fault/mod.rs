@@ -8,16 +8,16 @@
 //!              │crash   │crash        other disks; this one goes on
 //! ```
 //!
-//! 1. It promises what [`Storage`] promises, and keeps nothing else on purpose: whatever a crash may
-//!    lose is lost by some seed.
+//! 1. It promises what [`Storage`] promises, and keeps nothing else on purpose: whatever a crash
+//!    may lose is lost by some seed.
 //! 2. One seed and one order of calls always give the same bytes.
 //! 3. [`FaultDisk::crash`] copies no file: images share pages until one of them is written to. So
 //!    many crash states can be taken from one run while it goes on.
 //! 4. A disk never calls an observer while it is locked.
 //!
 //! The system is modelled after Linux: a failed write-back leaves the lost sectors clean, and is
-//! told once to each open file; a process that dies loses nothing that it wrote ([`kill`]
-//! (FaultDisk::kill)); the power takes what was not synced ([`crash`](FaultDisk::crash)).
+//! told once to each open file; a process that dies loses nothing that it wrote
+//! ([`FaultDisk::kill`]); a power cut takes what was not synced ([`FaultDisk::crash`]).
 
 mod call;
 mod damage;
@@ -117,9 +117,9 @@ impl FaultDisk {
     }
 
     /// About one call in so many is preceded by a write-back of some dirty sectors; 0 for none.
-    /// Without this the seed decides.
+    /// Disks made from this one by a crash inherit it. Without this the seed decides.
     pub fn set_write_back(&self, every: u64) {
-        self.state().write_back_every = every;
+        self.state().set_write_back(every);
     }
 
     /// Calls this at every call from now on. The disk is not locked meanwhile, so the observer may
@@ -156,6 +156,18 @@ impl FaultDisk {
         if let Some(observer) = observer {
             observer(self, call, moment);
         }
+    }
+
+    fn hold(
+        &self,
+        state: &mut State,
+        (inode, path): (InodeId, Arc<str>),
+        shared: bool,
+    ) -> Option<Box<dyn Lock>> {
+        if !state.lock(inode, shared) {
+            return None;
+        }
+        Some(Box::new(FaultLock { handle: Handle::new(self, state, inode, path) }))
     }
 
     /// The file of a name; made if it is free and `create` says so.
@@ -240,10 +252,14 @@ impl Storage for FaultDisk {
         Fault::refusal(fault)?;
         let free = state.names.find(&path).is_none();
         let inode = Self::find(&mut state, &path, free)?;
-        if !state.locks.insert(inode) {
-            return Ok(None);
-        }
-        let handle = Handle::new(self, &mut state, inode, path);
-        Ok(Some(Box::new(FaultLock { handle })))
+        Ok(self.hold(&mut state, (inode, path), false))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let path = normal(path)?;
+        let (mut state, fault, _) = self.call(Op::LockShared, &path, 0, 0)?;
+        Fault::refusal(fault)?;
+        let inode = Self::find(&mut state, &path, false)?;
+        Ok(self.hold(&mut state, (inode, path), true))
     }
 }

@@ -6,7 +6,7 @@ use super::names::{InodeId, Names};
 use super::random::Random;
 use super::{FaultDisk, image};
 use crate::sync::Arc;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::{fmt, io};
 
 /// Calls that are remembered for whoever wants to know what led here.
@@ -14,15 +14,24 @@ const TRACE_MAX: usize = 128;
 
 pub(super) type Observer = Arc<dyn Fn(&FaultDisk, &Call, Moment) + Send + Sync>;
 
+/// How the lock of a file is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    Alone,
+    /// By so many.
+    Shared(u64),
+}
+
 /// The disk, what is to happen to it, and what has happened.
 pub(super) struct State {
     pub(super) names: Names,
     pub(super) inodes: BTreeMap<InodeId, Inode>,
     next_inode: u64,
-    pub(super) locks: BTreeSet<InodeId>,
+    pub(super) locks: BTreeMap<InodeId, Hold>,
     pub(super) random: Random,
     /// About one call in so many is followed by some write-back; none if zero.
-    pub(super) write_back_every: u64,
+    write_back_every: u64,
+    write_back_set: bool,
     pub(super) capacity: Option<u64>,
     pub(super) off: bool,
     pub(super) calls: u64,
@@ -40,9 +49,10 @@ impl State {
             next_inode: inodes.keys().last().map_or(0, |last| last.0 + 1),
             names,
             inodes,
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             random,
             write_back_every,
+            write_back_set: false,
             capacity: None,
             off: false,
             calls: 0,
@@ -50,6 +60,40 @@ impl State {
             by_op: VecDeque::new(),
             trace: VecDeque::new(),
             observer: None,
+        }
+    }
+
+    pub(super) fn set_write_back(&mut self, every: u64) {
+        self.write_back_every = every;
+        self.write_back_set = true;
+    }
+
+    /// What holds for this disk and for those made from it.
+    fn inherit(mut self, before: &Self) -> Self {
+        self.capacity = before.capacity;
+        if before.write_back_set {
+            self.set_write_back(before.write_back_every);
+        }
+        self
+    }
+
+    /// Takes the lock of a file. False if it is held in a way that this does not go with.
+    pub(super) fn lock(&mut self, inode: InodeId, shared: bool) -> bool {
+        let hold = match (self.locks.get(&inode), shared) {
+            (None, false) => Hold::Alone,
+            (None, true) => Hold::Shared(1),
+            (Some(Hold::Shared(others)), true) => Hold::Shared(others + 1),
+            (Some(_), _) => return false,
+        };
+        self.locks.insert(inode, hold);
+        true
+    }
+
+    /// Gives one holding of a lock back.
+    pub(super) fn unlock(&mut self, inode: InodeId) {
+        match self.locks.get_mut(&inode) {
+            Some(Hold::Shared(others)) if *others > 1 => *others -= 1,
+            _ => drop(self.locks.remove(&inode)),
         }
     }
 
@@ -149,16 +193,13 @@ impl State {
             (id, inode.crash(&mut random))
         };
         let inodes = names.all().map(survive).collect();
-        let mut next = Self::new(names, inodes, random.next());
-        next.capacity = self.capacity;
-        next
+        Self::new(names, inodes, random.next()).inherit(self)
     }
 
     /// The disk as the death of the process leaves it.
     pub(super) fn kill(&self, seed: u64) -> Self {
         let inodes = self.inodes.iter().map(|(&id, inode)| (id, inode.reopened())).collect();
-        let mut next = Self::new(self.names.clone(), inodes, seed);
-        next.capacity = self.capacity;
+        let mut next = Self::new(self.names.clone(), inodes, seed).inherit(self);
         next.forget_unreachable();
         next
     }

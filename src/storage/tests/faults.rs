@@ -58,6 +58,8 @@ fn of_two_overlapping_syncs_only_one_hears_of_the_failure() {
     disk.fail_nth(Op::SyncData, 1, Fault::Io);
     let outer = file.sync_data().is_err();
     assert_eq!((*inner.lock(), outer), (Some(true), false), "the one that sent the bytes does not");
+    let left = crashes(&disk, |disk| content(disk, "a").unwrap());
+    assert!(left.iter().any(|bytes| bytes.contains(&1)), "although a part of them is lost");
 }
 
 #[test]
@@ -76,6 +78,28 @@ fn later_sync_is_not_undone_by_an_earlier_one() {
     file.sync_data().unwrap();
     let left = crashes(&disk, |disk| content(disk, "a").unwrap());
     assert!(left.iter().all(|bytes| !bytes.contains(&2) && bytes[512..] == [3; 3584]));
+}
+
+#[test]
+fn bytes_written_back_while_a_sync_runs_are_not_undone_by_it() {
+    let disk = quiet();
+    let file: Arc<dyn File> = create_synced(&disk, "a", &[1; 4096]).into();
+    file.write_all_at(&[2; 4096], 0).unwrap();
+    let (other, once) = (Arc::clone(&file), AtomicU64::new(0));
+    disk.observe(move |disk, _, moment| {
+        if moment == Moment::During && once.fetch_add(1, Ordering::Relaxed) == 0 {
+            other.write_all_at(&[3; 4096], 0).unwrap();
+            disk.set_write_back(1);
+            for _ in 0..100 {
+                other.len().unwrap();
+            }
+            disk.set_write_back(0);
+        }
+    });
+    file.sync_data().unwrap();
+    file.sync_data().unwrap();
+    let left = crashes(&disk, |disk| content(disk, "a").unwrap());
+    assert_eq!(left, BTreeSet::from([vec![3; 4096]]));
 }
 
 #[test]

@@ -124,9 +124,10 @@ impl ModelFile {
         let sector = &left[at..end];
         let equal =
             |one: &mut dyn Iterator<Item = (&u8, &u8)>| one.take_while(|(a, b)| a == b).count();
-        let head = versions.iter().map(|had| equal(&mut had.iter().zip(sector))).max().unwrap();
-        let tail = versions.iter().map(|had| equal(&mut had.iter().rev().zip(sector.iter().rev())));
-        head + tail.max().unwrap() >= sector.len()
+        let heads = versions.iter().map(|had| equal(&mut had.iter().zip(sector)));
+        let tails =
+            versions.iter().map(|had| equal(&mut had.iter().rev().zip(sector.iter().rev())));
+        heads.max().unwrap() + tails.max().unwrap() >= sector.len()
     }
 }
 

@@ -232,6 +232,27 @@ fn lock_is_held_by_one_until_it_is_dropped() {
 }
 
 #[test]
+fn readers_share_a_lock_and_keep_writers_out() {
+    on_each(|storage, folder| {
+        let path = folder.join("LOCK");
+        assert_kind(storage.lock_shared(&path), ErrorKind::NotFound);
+        assert!(storage.list(folder).unwrap().is_empty(), "asking makes no file");
+        let alone = storage.lock(&path).unwrap().expect("nobody holds it");
+        assert!(storage.lock_shared(&path).unwrap().is_none());
+        drop(alone);
+        let before = read_path(storage, &path);
+        let one = storage.lock_shared(&path).unwrap().expect("nobody holds it");
+        let other = storage.lock_shared(&path).unwrap().expect("it is shared");
+        assert!(storage.lock(&path).unwrap().is_none());
+        drop(one);
+        assert!(storage.lock(&path).unwrap().is_none(), "one reader is left");
+        assert_eq!(read_path(storage, &path), before, "nothing was written");
+        drop(other);
+        assert!(storage.lock(&path).unwrap().is_some());
+    });
+}
+
+#[test]
 fn syncs_and_hints_change_nothing_that_is_seen() {
     on_each(|storage, folder| {
         let file = create(storage, &folder.join("a"), &[1; 9000]);
@@ -279,4 +300,49 @@ fn allocation_has_real_blocks() {
     file.allocate(1 << 20).unwrap();
     file.sync_all().unwrap();
     assert!(std::fs::metadata(&path).unwrap().blocks() * 512 >= 1 << 20);
+}
+
+/// A small file system in memory, gone when the test ends.
+#[cfg(target_os = "linux")]
+struct Small(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl Small {
+    /// `None` if the system does not let us.
+    fn mount(options: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
+        let done = mount.output().is_ok_and(|output| output.status.success());
+        done.then_some(Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).output();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_device_is_an_error_and_heals_when_a_file_goes() {
+    let Some(small) = Small::mount("size=1m") else {
+        eprintln!("skipped: this user may not mount a small file system");
+        return;
+    };
+    let (first, second) = (small.0.path().join("a"), small.0.path().join("b"));
+    let file = Disk.open(&first, Access::Create).unwrap();
+    file.allocate(768 << 10).unwrap();
+    let other = Disk.open(&second, Access::Create).unwrap();
+    assert_kind(other.allocate(512 << 10), ErrorKind::StorageFull);
+    assert_kind(other.write_all_at(&vec![1; 512 << 10], 0), ErrorKind::StorageFull);
+    let mut map = file.map(768 << 10).unwrap();
+    map.store((768 << 10) - 1, &[7]);
+    file.sync_all().unwrap();
+    assert_eq!(read(&*file).last(), Some(&7), "what was allocated before takes every store");
+    drop(other);
+    Disk.remove(&second).unwrap();
+    Disk.open(&second, Access::Create).unwrap().allocate(128 << 10).unwrap();
 }

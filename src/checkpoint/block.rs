@@ -1,0 +1,208 @@
+//! Blocks: a share of a table's entries under one checksum.
+//!
+//! ```text
+//!   block   crc u32 │ length u32 │ entries u32 │ flags u32 = 0 │ entry │ entry │ ...
+//!   entry   [operation u8] │ klen u32 │ vlen u32 │ key │ crc of the value u32 │ value
+//!                                                      ▲
+//!                                       ValuePosition ─┘
+//! ```
+//!
+//! 1. The checksum covers all that follows it; the length is that of the entries.
+//! 2. Only delta tables have operations. What is not a put has no value, and a clear no key.
+//! 3. The value's own checksum lets one value be read by its position alone, without its block.
+
+use std::path::Path;
+
+use super::error::{CheckpointError, Result};
+use super::fields::length_u32;
+use super::format::{IndexEntry, TableKind};
+use crate::crc::crc32;
+
+/// Entries fill a block up to this length; a larger one has a block of its own.
+pub(super) const BLOCK_LENGTH: usize = 64 << 10;
+pub(super) const BLOCK_HEADER_LENGTH: usize = 16;
+/// The greatest length of a key, and of a value. Two of them fit a block's length of 32 bits.
+pub(super) const LENGTH_MAX: usize = 1 << 30;
+pub(super) const VALUE_CRC_LENGTH: usize = 4;
+
+/// What an entry does to its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Operation {
+    /// The key has the value.
+    Put = 1,
+    /// The key is not there.
+    Delete = 2,
+    /// No key of the bucket is there.
+    Clear = 3,
+}
+
+/// Where a table keeps one value, for [`Table::read_value`](super::table::Table::read_value).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ValuePosition {
+    /// Where the value's checksum begins, in bytes from the beginning of the file.
+    pub(crate) offset: u64,
+    /// The length of the value in bytes.
+    pub(crate) length: u32,
+}
+
+/// One entry of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) position: ValuePosition,
+}
+
+/// What an entry adds to its key and value.
+pub(super) fn overhead(kind: TableKind) -> usize {
+    let operation = usize::from(kind == TableKind::Delta);
+    operation + 4 + 4 + VALUE_CRC_LENGTH
+}
+
+/// Appends an entry up to its value.
+pub(super) fn put_entry_head(
+    to: &mut Vec<u8>,
+    kind: TableKind,
+    operation: Operation,
+    key: &[u8],
+    value: &[u8],
+    seed: u32,
+) {
+    if kind == TableKind::Delta {
+        to.push(operation as u8);
+    }
+    to.extend(length_u32(key.len()).to_le_bytes());
+    to.extend(length_u32(value.len()).to_le_bytes());
+    to.extend_from_slice(key);
+    to.extend(crc32(seed, value).to_le_bytes());
+}
+
+/// Appends the header of a block whose entries are `head` and then `tail`; answers the checksum.
+pub(super) fn put_block_header(
+    to: &mut Vec<u8>,
+    entries: u32,
+    head: &[u8],
+    tail: &[u8],
+    seed: u32,
+) -> u32 {
+    let length = length_u32(head.len() + tail.len());
+    let fields = [length, entries, 0].map(u32::to_le_bytes);
+    let fields = fields.as_flattened();
+    let crc = crc32(crc32(crc32(seed, fields), head), tail);
+    to.extend(crc.to_le_bytes());
+    to.extend_from_slice(fields);
+    crc
+}
+
+/// A block whose checksum and structure are checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    kind: TableKind,
+    /// Where in the file the entries begin.
+    offset: u64,
+    entries: &'a [u8],
+    last_key: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// The block that `bytes` are the whole of, as the index describes it.
+    pub(super) fn check(
+        path: &Path,
+        bytes: &'a [u8],
+        described: &IndexEntry<'_>,
+        kind: TableKind,
+        is_sorted: bool,
+        seed: u32,
+    ) -> Result<Self> {
+        let wrong = |offset, what| Err(CheckpointError::corruption(path, offset, what));
+        let at = described.offset;
+        let (header, entries) = bytes.split_at_checked(BLOCK_HEADER_LENGTH).unwrap_or_default();
+        let &[crc, length, count, flags] = header.as_chunks().0 else {
+            return wrong(at, "the block is too short");
+        };
+        let [crc, length, count, flags] = [crc, length, count, flags].map(u32::from_le_bytes);
+        let (_, checked) = bytes.split_at_checked(4).unwrap_or_default();
+        if crc != described.crc || crc32(seed, checked) != crc {
+            return wrong(at, "the checksum of the block does not match");
+        }
+        if length as usize != entries.len() || count != described.entries || flags != 0 {
+            return wrong(at, "the block contradicts itself or the index");
+        }
+        let offset = at + BLOCK_HEADER_LENGTH as u64;
+        let mut walk = Entries { kind, offset, rest: entries };
+        let (mut walked, mut previous) = (0, None);
+        for entry in walk.by_ref() {
+            if previous.is_none() && entry.key != described.first_key {
+                return wrong(at, "the first key is not the one in the index");
+            }
+            if is_sorted && previous.is_some_and(|previous| previous >= entry.key) {
+                return wrong(entry.position.offset, "the keys are not in order");
+            }
+            previous = Some(entry.key);
+            walked += 1;
+        }
+        if !walk.rest.is_empty() || walked != count || walked == 0 {
+            return wrong(walk.offset, "this is no entry");
+        }
+        Ok(Self { kind, offset, entries, last_key: previous.unwrap_or_default() })
+    }
+
+    pub(super) fn last_key(&self) -> &'a [u8] {
+        self.last_key
+    }
+
+    /// The entries, at least one, in the order in which they were written.
+    pub(crate) fn entries(&self) -> Entries<'a> {
+        Entries { kind: self.kind, offset: self.offset, rest: self.entries }
+    }
+}
+
+/// Walks the entries of a block.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries<'a> {
+    kind: TableKind,
+    offset: u64,
+    rest: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    fn parse(&self) -> Option<(Entry<'a>, &'a [u8])> {
+        let (operation, rest) = match self.kind {
+            TableKind::Range => (Operation::Put, self.rest),
+            TableKind::Delta => {
+                let (&tag, rest) = self.rest.split_first()?;
+                let known = [Operation::Put, Operation::Delete, Operation::Clear];
+                (known.into_iter().find(|&operation| operation as u8 == tag)?, rest)
+            }
+        };
+        let (&key_length, rest) = rest.split_first_chunk()?;
+        let (&value_length, rest) = rest.split_first_chunk()?;
+        let length = u32::from_le_bytes(value_length);
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(key_length) as usize)?;
+        let offset = self.offset + (self.rest.len() - rest.len()) as u64;
+        let (_value_crc, rest) = rest.split_first_chunk::<VALUE_CRC_LENGTH>()?;
+        let (value, rest) = rest.split_at_checked(length as usize)?;
+        match operation {
+            Operation::Put => {}
+            Operation::Delete if value.is_empty() => {}
+            Operation::Clear if value.is_empty() && key.is_empty() => {}
+            Operation::Delete | Operation::Clear => return None,
+        }
+        let position = ValuePosition { offset, length };
+        Some((Entry { operation, key, value, position }, rest))
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let (entry, rest) = self.parse()?;
+        self.offset += (self.rest.len() - rest.len()) as u64;
+        self.rest = rest;
+        Some(entry)
+    }
+}

@@ -1,0 +1,115 @@
+//! What an opened database is told about its files.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use crate::id::DatabaseId;
+use crate::storage::{Disk, Sabotages, Storage};
+use crate::sync::Arc;
+use crate::txn::Durability;
+use crate::wal::{FlushPolicy, WalOptions};
+
+/// How far a recovery has come.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RecoveryStep {
+    /// Commits read from the log so far.
+    pub commits: u64,
+    /// Their bytes.
+    pub log_bytes: u64,
+}
+
+/// What concerns the files.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub(super) durability: Durability,
+    pub(super) segment_bytes: u32,
+    flush: Option<FlushPolicy>,
+    pub(super) checkpoint: CheckpointPolicy,
+    pub(super) progress: Option<Arc<dyn Fn(RecoveryStep) + Send + Sync>>,
+    pub(super) has_threads: bool,
+    pub(super) storage: Arc<dyn Storage>,
+    /// Where everything random comes from; drawn anew for each opening unless set.
+    pub(super) seed: Option<u64>,
+    pub(super) sabotages: Sabotages,
+}
+
+/// When checkpoints are made, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckpointPolicy {
+    pub(super) log_bytes_min: u64,
+    pub(super) percent_of_data: u32,
+    pub(super) every: Option<Duration>,
+    pub(super) bytes_per_second: Option<u64>,
+    pub(super) table_bytes: u64,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Full,
+            segment_bytes: 64 << 20,
+            flush: None,
+            checkpoint: CheckpointPolicy {
+                log_bytes_min: 256 << 20,
+                percent_of_data: 100,
+                every: None,
+                bytes_per_second: Some(200_000_000),
+                table_bytes: 32 << 20,
+            },
+            progress: None,
+            has_threads: true,
+            storage: Arc::new(Disk),
+            seed: None,
+            sabotages: Sabotages::default(),
+        }
+    }
+}
+
+impl Files {
+    /// A number that differs from one opening to the next.
+    pub(super) fn random(&self, purpose: u64) -> u64 {
+        match self.seed {
+            Some(seed) => seed.wrapping_add(purpose).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            None => RandomState::new().hash_one(purpose),
+        }
+    }
+
+    /// A name for a database that is being made.
+    pub(super) fn database_id(&self) -> DatabaseId {
+        DatabaseId::from_raw(u128::from(self.random(1)) << 64 | u128::from(self.random(2)))
+    }
+
+    pub(super) fn wal_options(&self) -> WalOptions {
+        let mut options = WalOptions::new(self.random(0));
+        options.segment_bytes = self.segment_bytes;
+        options.is_full = self.durability == Durability::Full;
+        options.flush = self.flush.unwrap_or_default();
+        options.sabotages = self.sabotages;
+        options
+    }
+
+    /// The interval after which the log is synced, if it is one of the conditions.
+    pub(super) fn flush_interval(&self) -> Option<Duration> {
+        self.flush.unwrap_or_default().interval
+    }
+
+    pub(super) fn flush_mut(&mut self) -> &mut FlushPolicy {
+        // Whoever names one condition names all that shall hold.
+        let none = FlushPolicy { interval: None, commits: None, bytes: None };
+        self.flush.get_or_insert(none)
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("durability", &self.durability)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("flush", &self.flush)
+            .field("checkpoint", &self.checkpoint)
+            .field("has_threads", &self.has_threads)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,382 @@
+//! Checkpoints: ranges that changed are written again, and the log that they stand in is let go.
+//!
+//! ```text
+//! log      ───────────────┤needed              ├scanned        ├position
+//!                          └── marks ranges ───┘
+//! ranges   [   clean   )[ touched )[ touched )[ clean )
+//!                       └──────── span ────────┘  small neighbours are taken along
+//!                          table │ table │ table      each from a snapshot of its own
+//! ```
+//!
+//! 1. No writer stops: a table is written from a snapshot, which is held for one table's length.
+//! 2. The snapshot of a table has every commit whose record lies before the table's position.
+//! 3. What touched a range is found in the log itself, up to `scanned`; a range that is not marked
+//!    is as its table says up to there. So when all marked ranges are written again, the log before
+//!    `scanned` is needed no more.
+//! 4. A manifest that names a table is stored only after the log is durable up to the table's
+//!    snapshot: no crash leaves a table that is ahead of the log.
+//! 5. A checkpoint writes at most all data, and comes after the log has grown by a part of that;
+//!    so bytes written stay within a constant of bytes logged.
+
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::manifest::TableRecord;
+use crate::checkpoint::writer::TableWriter;
+use crate::checkpoint::{Operation, Origin, TableId, TableKind};
+use crate::db::store::Store;
+use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
+use crate::error::{Error, Result};
+use crate::id::{BucketId, Lsn, StoredId};
+use crate::mvcc::ops::{Op, Reader};
+use crate::mvcc::stored::{DumpError, EncodedRange};
+use crate::storage::Sabotage;
+use crate::sync::{Arc, thread};
+use crate::txn::{Engine, Snapshot};
+use crate::wal::{Kind, unreadable};
+
+/// Segments beyond which a short log is tidied, and what short means, in bytes.
+const SEGMENTS_MAX: usize = 16;
+const TIDY_BYTES: u64 = 4 << 20;
+
+/// How far the log has been looked at.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) scanned: Lsn,
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checkpointed {
+    /// Tables written.
+    pub tables: usize,
+    /// Their size in bytes.
+    pub table_bytes: u64,
+    /// Bytes of the log that are needed no more.
+    pub released_bytes: u64,
+}
+
+/// Neighbouring ranges that are written anew, by their places.
+struct Span {
+    bucket: StoredId,
+    open: BucketId,
+    places: std::ops::Range<usize>,
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
+}
+
+/// What a checkpoint is to do.
+struct Plan {
+    spans: Vec<Span>,
+    /// The buckets whose deltas the spans take in. One that is opened later keeps its deltas: no
+    /// range of it is written before the next checkpoint.
+    folded: Vec<StoredId>,
+}
+
+/// What a span has become.
+struct Rewritten {
+    span: Span,
+    ranges: Vec<RangeState>,
+}
+
+impl Store {
+    /// Whether the log has grown so long that a checkpoint is worth its writes.
+    pub(in crate::db) fn is_checkpoint_due(&self) -> bool {
+        let (needed, tables) = {
+            let state = self.archive.state.lock();
+            (state.needed, state.table_bytes())
+        };
+        let policy = &self.files.checkpoint;
+        let share = tables / 100 * u64::from(policy.percent_of_data);
+        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share) || self.has_many_segments()
+    }
+
+    /// Whether the log is in so many pieces, one for each time the database was opened perhaps,
+    /// that the files should be tidied although they hold little.
+    pub(in crate::db) fn has_many_segments(&self) -> bool {
+        self.wal.stats().segments > SEGMENTS_MAX && self.wal.bytes_since(self.needed()) < TIDY_BYTES
+    }
+
+    /// Writes what changed since the last checkpoint, and lets the log before it go.
+    pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
+        let mut progress = self.checkpoint.lock();
+        let end = self.wal.position();
+        self.mark_touched(engine, progress.scanned, end)?;
+        progress.scanned = end;
+        let plan = self.write_deltas_and_plan(engine)?;
+        let mut done = Vec::new();
+        let rewritten = plan.spans.into_iter().try_for_each(|span| {
+            done.push(Rewritten { span, ranges: Vec::new() });
+            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last))
+        });
+        if let Err(error) = rewritten {
+            let tables = done.iter().flat_map(|it| &it.ranges).filter_map(|it| it.table.as_ref());
+            self.remove_tables(tables.map(|table| table.table));
+            return Err(error);
+        }
+        self.finish(engine, done, &plan.folded, end)
+    }
+
+    /// Marks the ranges that records between two positions of the log touch.
+    fn mark_touched(&self, engine: &Arc<Engine>, from: Lsn, to: Lsn) -> Result<()> {
+        let mut state = self.archive.state.lock();
+        self.wal.read::<Error>(from, to, &mut |record| {
+            if record.kind != Kind::Commit {
+                return Ok(());
+            }
+            for op in Reader::new(record.payload) {
+                let op = op.map_err(|_| unreadable(&self.archive.directory, record.lsn))?;
+                mark(&mut state, engine, &op)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes down what is pending for buckets that nobody has opened, and says what is to be
+    /// written anew of the others.
+    fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
+        let mut state = self.archive.state.lock();
+        let State { buckets, next_table, .. } = &mut *state;
+        let (mut spans, mut folded) = (Vec::new(), Vec::new());
+        for (&id, bucket) in buckets {
+            match &bucket.life {
+                Life::Closed(pending) if !pending.is_empty() => {
+                    let record = self.write_delta(id, take_table(next_table), pending.iter())?;
+                    bucket.deltas.push(record);
+                    bucket.life = Life::closed();
+                }
+                Life::Closed(_) => {}
+                &Life::Open(open) => {
+                    spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
+                    folded.push(id);
+                }
+            }
+        }
+        drop(state);
+        // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
+        spans.retain(|span: &Span| !engine.catalog().tables().get(span.open).is_dropped());
+        Ok(Plan { spans, folded })
+    }
+
+    fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
+        Origin { database: self.archive.database, bucket, table }
+    }
+
+    fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
+        let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
+        let writer = TableWriter::create(
+            &*self.archive.storage,
+            &self.archive.directory,
+            origin,
+            kind,
+            0,
+            move |bytes| {
+                pace.after(bytes);
+            },
+        )?;
+        Ok(writer.sabotage(self.files.sabotages))
+    }
+
+    fn write_delta<'a>(
+        &self,
+        bucket: StoredId,
+        table: TableId,
+        ops: impl Iterator<Item = Op<'a>>,
+    ) -> Result<TableRecord> {
+        let mut writer = self.writer(self.origin(bucket, table), TableKind::Delta)?;
+        for op in ops {
+            match op {
+                Op::Put { key, value, .. } => {
+                    writer.push_operation(Operation::Put, key, value)?;
+                }
+                Op::Remove { key, .. } => {
+                    writer.push_operation(Operation::Delete, key, &[])?;
+                }
+                _ => {}
+            }
+        }
+        let mut record = writer.finish(self.archive.recovered, self.archive.recovered_end)?;
+        record.lower.clear();
+        Ok(record)
+    }
+
+    /// Writes the tables of a span, each from a snapshot of its own (keeps 1).
+    fn rewrite(&self, engine: &Arc<Engine>, to: &mut Rewritten) -> Result<()> {
+        let Rewritten { span, ranges } = to;
+        let mut low = span.low.clone();
+        loop {
+            let number = self.archive.state.lock().take_table();
+            let written = self.write_range(engine, span, &low, number)?;
+            let lower = std::mem::take(&mut low);
+            if written.record.is_some() || ranges.is_empty() {
+                ranges.push(RangeState { lower, table: written.record, is_touched: false });
+            }
+            match written.next {
+                Some(next) => low = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn write_range(
+        &self,
+        engine: &Arc<Engine>,
+        span: &Span,
+        low: &[u8],
+        number: TableId,
+    ) -> Result<Written> {
+        // The order keeps 2: what lies before the position is linked, and confirmed before the
+        // snapshot is taken.
+        let position = self.wal.position();
+        let newest = engine.log().now(&engine.collector().pin());
+        engine.confirmed_at(newest);
+        let snapshot = Snapshot::take(engine, false);
+        let mut writer = self.writer(self.origin(span.bucket, number), TableKind::Range)?;
+        let range = EncodedRange {
+            low: Some(low).filter(|low| !low.is_empty()),
+            high: span.high.as_deref(),
+        };
+        let mut written = Written { record: None, next: None };
+        let mut refused = None;
+        let table = engine.catalog().tables().get(span.open);
+        let dumped = table.dump(snapshot.view(), range, &mut |key, value| {
+            if writer.len() >= self.files.checkpoint.table_bytes {
+                written.next = Some(key.to_vec());
+                return false;
+            }
+            refused = writer.push(key, value).err();
+            refused.is_none()
+        });
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
+        let bucket = || engine.catalog().name(span.open);
+        match dumped {
+            Ok(()) | Err(DumpError::Stopped) => {}
+            Err(DumpError::Decode(source)) => {
+                return Err(Error::Decode { bucket: bucket(), source });
+            }
+            Err(DumpError::Encode(error)) => return Err(error.into()),
+        }
+        if !writer.is_empty() {
+            let mut record = writer.finish(snapshot.timestamp(), position)?;
+            record.lower = low.to_vec();
+            written.record = Some(record);
+        }
+        Ok(written)
+    }
+
+    /// Puts the new ranges in the place of the old, and then the manifest that says so. The deltas
+    /// of the buckets that were open are in those ranges now.
+    fn finish(
+        &self,
+        engine: &Arc<Engine>,
+        done: Vec<Rewritten>,
+        folded: &[StoredId],
+        end: Lsn,
+    ) -> Result<Checkpointed> {
+        let mut state = self.archive.state.lock();
+        // Under the lock, which changes of the catalog take, too: the manifest tells of those
+        // that the log would bring back, and of no other.
+        if !self.files.sabotages.breaks(Sabotage::TableAheadOfLog) {
+            self.wal.sync_to(self.wal.position())?;
+        }
+        let mut outcome = Checkpointed::default();
+        let mut garbage = Vec::new();
+        // From the last span to the first, so that places stay good.
+        for Rewritten { span, ranges } in done.into_iter().rev() {
+            let tables = ranges.iter().filter_map(|range| range.table.as_ref());
+            outcome.tables += tables.clone().count();
+            outcome.table_bytes += tables.clone().map(|table| table.length).sum::<u64>();
+            match state.buckets.get_mut(&span.bucket) {
+                Some(bucket) => garbage.extend(bucket.replace(span.places, ranges)),
+                None => garbage.extend(tables.map(|table| table.table)),
+            }
+        }
+        for bucket in folded {
+            if let Some(bucket) = state.buckets.get_mut(bucket) {
+                garbage.extend(bucket.deltas.drain(..).map(|delta| delta.table));
+            }
+        }
+        let before = state.needed;
+        state.needed = end;
+        let last = engine.log().now(&engine.collector().pin());
+        outcome.released_bytes = self.wal.bytes_since(before) - self.wal.bytes_since(end);
+        self.store_manifest(&mut state, last, None)?;
+        drop(state);
+        self.wal.release(end)?;
+        self.remove_tables(garbage.into_iter());
+        tracing::debug!(?outcome, "checkpoint");
+        Ok(outcome)
+    }
+
+    /// Removes tables that the manifest on disk does not name any more. What cannot be removed
+    /// stays until the database is opened again.
+    fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
+        for table in tables {
+            let path = table.path(&self.archive.directory);
+            if let Err(error) = self.archive.storage.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a table that is not needed stays");
+            }
+        }
+    }
+}
+
+struct Written {
+    /// `None` if there was nothing to write.
+    record: Option<TableRecord>,
+    /// Where the next table begins, if the span goes on.
+    next: Option<Vec<u8>>,
+}
+
+/// Marks the range that an operation touches.
+fn mark(state: &mut State, engine: &Engine, op: &Op<'_>) -> Result<()> {
+    let (Op::Put { bucket, key, .. } | Op::Remove { bucket, key }) = *op else { return Ok(()) };
+    let Some(bucket) = state.buckets.get_mut(&bucket) else { return Ok(()) };
+    let Life::Open(open) = bucket.life else { return Ok(()) };
+    let touched = BucketState::touch(&mut bucket.ranges, key, engine.catalog().tables().get(open));
+    touched.map_err(|source| Error::Decode { bucket: bucket.name.clone(), source })
+}
+
+/// The spans of a bucket: touched ranges, and small ones beside them.
+fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u64) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (at, range) in ranges.iter().enumerate() {
+        let follows = spans.last().is_some_and(|span| span.places.end == at);
+        let joins = follows && range.is_small(table_bytes);
+        if !range.is_touched && !joins {
+            continue;
+        }
+        let high = ranges.get(at + 1).map(|next| next.lower.clone());
+        if let Some(span) = spans.last_mut().filter(|_| follows) {
+            (span.places.end, span.high) = (at + 1, high);
+        } else {
+            let (low, places) = (range.lower.clone(), at..at + 1);
+            spans.push(Span { bucket, open, places, low, high });
+        }
+    }
+    spans
+}
+
+/// Slows a writer down to so many bytes in a second.
+struct Pace {
+    bytes_per_second: Option<u64>,
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second, began: Instant::now(), bytes: 0 }
+    }
+
+    fn after(&mut self, bytes: u64) {
+        let Some(rate) = self.bytes_per_second else { return };
+        self.bytes += bytes;
+        let due = Duration::from_nanos(self.bytes.saturating_mul(1_000_000_000) / rate.max(1));
+        let ahead = due.saturating_sub(self.began.elapsed());
+        if !ahead.is_zero() {
+            thread::sleep(ahead);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Bringing a bucket into memory, when it is opened for the first time.
+//!
+//! ```text
+//! ranges    blocks, shared out over threads        sorted, each key once
+//! deltas    ┐ in the order of the log; shared out by key where equal keys
+//! pending   ┘ have equal bytes, else on one thread
+//! ```
+//!
+//! 1. Nobody knows the table before it is whole; if loading fails, nothing has changed.
+//! 2. Operations on one key are applied in the order of the log.
+
+use std::num::NonZero;
+
+use crate::checkpoint::table::Table;
+use crate::checkpoint::{Entry, Operation};
+use crate::crc::crc32;
+use crate::db::store::archive::Archive;
+use crate::db::store::state::{BucketState, Life, RangeState};
+use crate::error::{Error, Result};
+use crate::id::StoredId;
+use crate::mvcc::ops::Op;
+use crate::mvcc::tables::AnyTable;
+use crate::sync::thread;
+use crate::txn::Engine;
+
+/// Entries below which a second thread is not worth its start.
+const SHARE_MIN: u64 = 20_000;
+const THREADS_MAX: usize = 8;
+/// Operations that are applied under one pin.
+const BATCH: usize = 1024;
+
+/// What is to be done by all threads together, and what each of them does.
+struct Load<'a> {
+    archive: &'a Archive,
+    engine: &'a Engine,
+    bucket: &'a BucketState,
+    table: &'a dyn AnyTable,
+}
+
+impl Archive {
+    /// Fills `table` with what the files hold of a bucket, and marks the ranges that are not as
+    /// the log left them.
+    pub(super) fn load(
+        &self,
+        engine: &Engine,
+        id: StoredId,
+        bucket: &mut BucketState,
+        table: &dyn AnyTable,
+    ) -> Result<()> {
+        let Life::Closed(pending) = &bucket.life else { return Ok(()) };
+        let open = |record| {
+            let (storage, directory) = (&*self.storage, &self.directory);
+            Table::open(storage, directory, self.database, id, record)
+        };
+        let ranges = bucket.ranges.iter().filter_map(|range| range.table.as_ref());
+        let ranges = ranges.map(open).collect::<std::result::Result<Vec<_>, _>>()?;
+        check_bounds(bucket, &ranges)?;
+        let deltas = bucket.deltas.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut touched = bucket.ranges.clone();
+        let load = Load { archive: self, engine, bucket, table };
+        load.ranges(&ranges)?;
+        let has_operations = !deltas.is_empty() || !pending.is_empty();
+        if has_operations {
+            load.operations(&deltas)?;
+            load.touch(&deltas, &mut touched)?;
+            let guard = engine.collector().pin();
+            table.sweep(self.recovered, usize::MAX, &guard);
+        }
+        bucket.ranges = touched;
+        Ok(())
+    }
+}
+
+impl Load<'_> {
+    fn threads(entries: u64) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let useful = usize::try_from(entries / SHARE_MIN).unwrap_or(THREADS_MAX);
+        cores.min(useful).clamp(1, THREADS_MAX)
+    }
+
+    fn decode_error(&self, source: crate::codec::DecodeError) -> Error {
+        Error::Decode { bucket: self.bucket.name.clone(), source }
+    }
+
+    /// Loads sorted tables, each thread a run of neighbouring blocks.
+    fn ranges(&self, tables: &[Table]) -> Result<()> {
+        let blocks: Vec<(&Table, usize)> = tables
+            .iter()
+            .flat_map(|table| (0..table.blocks()).map(move |at| (table, at)))
+            .collect();
+        let threads = Self::threads(tables.iter().map(Table::len).sum());
+        let share = blocks.len().div_ceil(threads).max(1);
+        on_threads(blocks.chunks(share), |chunk| {
+            let mut buffer = Vec::new();
+            for &(table, at) in chunk {
+                let block = table.read_block(at, &mut buffer)?;
+                let guard = self.engine.collector().pin();
+                for Entry { key, value, .. } in block.entries() {
+                    let loaded = self.table.load(key, Some(value), self.archive.recovered, &guard);
+                    loaded.map_err(|source| self.decode_error(source))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Passes on the operations of the deltas and then those of the log.
+    fn each_operation(
+        &self,
+        deltas: &[Table],
+        mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        let mut buffer = Vec::new();
+        for delta in deltas {
+            for at in 0..delta.blocks() {
+                for entry in delta.read_block(at, &mut buffer)?.entries() {
+                    let value = (entry.operation == Operation::Put).then_some(entry.value);
+                    each(entry.key, value)?;
+                }
+            }
+        }
+        let Life::Closed(pending) = &self.bucket.life else { return Ok(()) };
+        for op in pending.iter() {
+            match op {
+                Op::Put { key, value, .. } => each(key, Some(value))?,
+                Op::Remove { key, .. } => each(key, None)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the operations, each thread to its share of the keys (keeps 2).
+    fn operations(&self, deltas: &[Table]) -> Result<()> {
+        let Life::Closed(pending) = &self.bucket.life else { return Ok(()) };
+        let count = deltas.iter().map(Table::len).sum::<u64>() + pending.len() as u64;
+        let threads = if self.bucket.is_ordered { Self::threads(count) } else { 1 };
+        on_threads(0..threads, |share| {
+            let mut guard = self.engine.collector().pin();
+            let mut done = 0;
+            self.each_operation(deltas, |key, value| {
+                if threads > 1 && crc32(0, key) as usize % threads != share {
+                    return Ok(());
+                }
+                done += 1;
+                if done % BATCH == 0 {
+                    guard = self.engine.collector().pin();
+                }
+                let loaded = self.table.load(key, value, self.archive.recovered, &guard);
+                loaded.map_err(|source| self.decode_error(source))
+            })
+        })
+    }
+
+    /// Marks the ranges that an operation changed.
+    fn touch(&self, deltas: &[Table], ranges: &mut [RangeState]) -> Result<()> {
+        if let [whole] = ranges {
+            whole.is_touched = true;
+            return Ok(());
+        }
+        self.each_operation(deltas, |key, _| {
+            let touched = BucketState::touch(ranges, key, self.table);
+            touched.map_err(|source| self.decode_error(source))
+        })
+    }
+}
+
+/// Each table keeps to its range, as far as bytes can tell.
+fn check_bounds(bucket: &BucketState, tables: &[Table]) -> Result<()> {
+    if !bucket.is_ordered {
+        return Ok(());
+    }
+    let lowers = bucket.ranges.iter().filter(|range| range.table.is_some());
+    let lowers: Vec<&[u8]> = lowers.map(|range| range.lower.as_slice()).collect();
+    for (at, table) in tables.iter().enumerate() {
+        let lower = lowers.get(at).copied().unwrap_or_default();
+        table.check_range(lower, lowers.get(at + 1).copied())?;
+    }
+    Ok(())
+}
+
+/// Runs `work` for each item on a thread of its own, the first one on this. The first error wins.
+fn on_threads<T: Send>(
+    items: impl Iterator<Item = T>,
+    work: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let mut items = items;
+    let Some(first) = items.next() else { return Ok(()) };
+    thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = items.map(|item| scope.spawn(move || work(item))).collect();
+        let mut outcome = work(first);
+        for other in others {
+            match other.join() {
+                Ok(result) => outcome = outcome.and(result),
+                // The user's `Decode` or `Ord`: what it said goes to whoever opened the bucket.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        outcome
+    })
+}

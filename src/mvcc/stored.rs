@@ -1,0 +1,146 @@
+//! What a table of a durable bucket has to do with files: its entries as bytes, and back.
+//!
+//! ```text
+//! commit      write set ──Codec──► Ops ──► the log
+//! checkpoint  a range at a snapshot ──Codec──► sorted bytes ──► a table file
+//! recovery    bytes ──Codec──► a record with one version, stamped
+//! ```
+//!
+//! 1. Entries are loaded before anyone else knows the table, older ones of a key before newer
+//!    ones. What a later load replaces is cut at once.
+//!
+//! Called through [`AnyTable`](super::tables::AnyTable) by the floors above.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::ptr::NonNull;
+
+use crate::codec::{DecodeError, EncodeError, Encoder};
+use crate::epoch::Guard;
+use crate::id::Timestamp;
+use crate::mvcc::codec::Codec;
+use crate::mvcc::record::Record;
+use crate::mvcc::table::Table;
+use crate::mvcc::version::Version;
+use crate::mvcc::view::ReadView;
+use crate::mvcc::{Key, Value};
+
+/// Entries that are read under one pin.
+const BATCH: usize = 256;
+
+/// Why a range could not be written.
+#[derive(Debug)]
+pub(crate) enum DumpError {
+    /// A bound is not the encoding of a key.
+    Decode(DecodeError),
+    Encode(EncodeError),
+    /// The receiver wants no more.
+    Stopped,
+}
+
+/// A part of the key space, by encoded keys: the first included, the last not; `None` is no bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EncodedRange<'a> {
+    pub(crate) low: Option<&'a [u8]>,
+    pub(crate) high: Option<&'a [u8]>,
+}
+
+fn codec<K: Key, V: Value>(table: &Table<K, V>) -> &Codec<K, V> {
+    let stored = table.stored();
+    &stored.expect("only the tables of durable buckets are asked for bytes").codec
+}
+
+/// How two encoded keys compare.
+pub(super) fn compare<K: Key, V: Value>(
+    table: &Table<K, V>,
+    one: &[u8],
+    other: &[u8],
+) -> Result<Ordering, DecodeError> {
+    codec(table).compare(one, other)
+}
+
+/// Puts one entry into the table: `None` removes (keeps 1).
+pub(super) fn load<K: Key, V: Value>(
+    table: &Table<K, V>,
+    key: &[u8],
+    value: Option<&[u8]>,
+    at: Timestamp,
+    guard: &Guard<'_>,
+) -> Result<(), DecodeError> {
+    let codec = codec(table);
+    let key = (codec.decode_key)(key)?;
+    match value {
+        Some(value) => put(table, key, (codec.decode_value)(value)?, at, guard),
+        None => remove(table, &key, at, guard),
+    }
+    Ok(())
+}
+
+/// Passes on the entries of a range at a snapshot, in order, until `each` answers false.
+pub(super) fn dump<K: Key, V: Value>(
+    table: &Table<K, V>,
+    view: ReadView<'_>,
+    range: EncodedRange<'_>,
+    each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), DumpError> {
+    let codec = codec(table);
+    let decode = |key| (codec.decode_key)(key).map_err(DumpError::Decode);
+    let low = range.low.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Included);
+    let high = range.high.map(decode).transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
+    let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+    let mut batch = Vec::new();
+    let mut low = low;
+    loop {
+        batch.clear();
+        let is_last = view.scan(table, (low.as_ref(), high.as_ref()), false, BATCH, &mut batch);
+        for &(key, value) in &batch {
+            key_bytes.clear();
+            value_bytes.clear();
+            let value = value.expect("a scan passes on what has a value");
+            let encoded = (codec.encode_key)(key, Encoder::new(&mut key_bytes))
+                .and_then(|()| (codec.encode_value)(value, Encoder::new(&mut value_bytes)));
+            encoded.map_err(DumpError::Encode)?;
+            if !each(&key_bytes, &value_bytes) {
+                return Err(DumpError::Stopped);
+            }
+        }
+        match batch.last() {
+            Some(&(last, _)) if !is_last => low = Bound::Excluded(last.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Makes `value` the only version of `key`.
+fn put<K: Key, V: Value>(table: &Table<K, V>, key: K, value: V, at: Timestamp, guard: &Guard<'_>) {
+    match table.index().insert(Record::with_value(key, value), guard) {
+        Ok(placed) => {
+            placed.first().settle(at);
+            stack(placed, NonNull::from(placed.first()), guard);
+        }
+        Err(occupied) => {
+            let mut spare = occupied.entry;
+            let version = Version::boxed(spare.take_first());
+            // SAFETY: the version was leaked just now, and nobody else has it.
+            unsafe { version.as_ref() }.settle(at);
+            stack(occupied.found, version, guard);
+            occupied.found.prune(at, guard);
+        }
+    }
+}
+
+/// Leaves a tombstone on `key`, for the next vacuum to remove, if it is there at all.
+fn remove<K: Key, V: Value>(table: &Table<K, V>, key: &K, at: Timestamp, guard: &Guard<'_>) {
+    let Some(record) = table.index().get(key, guard) else { return };
+    let version = Version::boxed(None);
+    // SAFETY: the version was leaked just now, and nobody else has it.
+    unsafe { version.as_ref() }.settle(at);
+    stack(record, version, guard);
+    record.prune(at, guard);
+}
+
+/// Puts a stamped version on top of a record that only this thread writes to.
+fn stack<K: Key, V: Value>(record: &Record<K, V>, version: NonNull<Version<V>>, guard: &Guard<'_>) {
+    let taken = record.take(version, Timestamp::MAX, guard);
+    assert!(taken.is_ok(), "a table that is being loaded has no other writer and no sweep");
+}

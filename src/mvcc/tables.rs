@@ -1,0 +1,239 @@
+//! The tables of an engine, their types forgotten.
+//!
+//! 1. Tables are only added. So a reference to one is good as long as the engine.
+//! 2. Whoever knows the types of a bucket's handle finds the same types here.
+//!
+//! Called by workspaces, the vacuum, and the floors above.
+
+use std::any::{Any, type_name};
+use std::cmp::Ordering;
+use std::ptr::NonNull;
+
+use crate::codec::DecodeError;
+use crate::epoch::Guard;
+use crate::id::{BucketId, StoredId, Timestamp};
+use crate::mvcc::codec::Stored;
+use crate::mvcc::footprint::WriteRef;
+use crate::mvcc::record::Record;
+use crate::mvcc::stored::{self, DumpError, EncodedRange};
+use crate::mvcc::table::{Swept, Table};
+use crate::mvcc::view::ReadView;
+use crate::mvcc::{Key, Value};
+use crate::skiplist::Entry as _;
+use crate::sync::{Arc, Mutex, OnceLock};
+
+/// A copy of the key of a write, for a report. The caller found the write in a footprint that is
+/// frozen under `_guard`, or retained by the log; `table` is the one of its bucket.
+pub(crate) fn key_of(
+    write: WriteRef,
+    table: &dyn AnyTable,
+    _guard: &Guard<'_>,
+) -> Arc<dyn Any + Send + Sync> {
+    assert!(table.id() == write.bucket, "a record is in the table of its bucket");
+    // SAFETY: the record is in the table just checked, and live: see invariant 2 of `footprint`,
+    // and for a write that is not linked, the pin under which its record was found.
+    unsafe { table.key_of(write.record) }
+}
+
+/// A table with its types forgotten.
+pub(crate) trait AnyTable: Any + Send + Sync {
+    fn id(&self) -> BucketId;
+    fn key_type(&self) -> &'static str;
+    fn value_type(&self) -> &'static str;
+    fn is_dropped(&self) -> bool;
+    fn mark_dropped(&self);
+    /// Lets sweeps empty the dropped table once the horizon is at `horizon`.
+    fn empty_from(&self, horizon: Timestamp);
+
+    /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
+    /// no more than `budget` records; goes on where the last sweep ended. Another sweep of the
+    /// same table in progress makes this one do nothing.
+    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept;
+
+    /// Entries in the index, those that only old snapshots or nobody can see included.
+    fn records(&self, guard: &Guard<'_>) -> usize;
+
+    /// Checks the structure of the index; panics with what is wrong.
+    #[cfg(feature = "testing")]
+    fn check(&self, guard: &Guard<'_>);
+
+    /// Where the bucket is in the files, if it is durable.
+    fn stored_id(&self) -> Option<StoredId>;
+
+    /// Puts an entry of the files into the table, which nobody else knows yet: `None` removes.
+    /// Older entries of a key come before newer ones.
+    fn load(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        at: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), DecodeError>;
+
+    /// Passes on the entries of a range at a snapshot as bytes, in order, until `each` answers
+    /// false.
+    fn dump(
+        &self,
+        view: ReadView<'_>,
+        range: EncodedRange<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DumpError>;
+
+    /// How two encoded keys compare.
+    fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError>;
+
+    /// A copy of the key of `record`.
+    ///
+    /// # Safety
+    ///
+    /// `record` is a live record of this table.
+    unsafe fn key_of(&self, record: NonNull<()>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<K: Key, V: Value> AnyTable for Table<K, V> {
+    fn id(&self) -> BucketId {
+        self.id()
+    }
+
+    fn key_type(&self) -> &'static str {
+        type_name::<K>()
+    }
+
+    fn value_type(&self) -> &'static str {
+        type_name::<V>()
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.is_dropped()
+    }
+
+    fn mark_dropped(&self) {
+        self.mark_dropped();
+    }
+
+    fn empty_from(&self, horizon: Timestamp) {
+        self.empty_from(horizon);
+    }
+
+    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
+        self.sweep(horizon, budget, guard)
+    }
+
+    fn records(&self, guard: &Guard<'_>) -> usize {
+        self.index().len(guard)
+    }
+
+    #[cfg(feature = "testing")]
+    fn check(&self, guard: &Guard<'_>) {
+        self.index().check(guard);
+    }
+
+    fn stored_id(&self) -> Option<StoredId> {
+        self.stored().map(|stored| stored.bucket)
+    }
+
+    fn load(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        at: Timestamp,
+        guard: &Guard<'_>,
+    ) -> Result<(), DecodeError> {
+        stored::load(self, key, value, at, guard)
+    }
+
+    fn dump(
+        &self,
+        view: ReadView<'_>,
+        range: EncodedRange<'_>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DumpError> {
+        stored::dump(self, view, range, each)
+    }
+
+    fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError> {
+        stored::compare(self, one, other)
+    }
+
+    unsafe fn key_of(&self, record: NonNull<()>) -> Arc<dyn Any + Send + Sync> {
+        // SAFETY: the caller passes a live record of this table, so its types are K and V.
+        let record = unsafe { record.cast::<Record<K, V>>().as_ref() };
+        Arc::new(record.key().clone())
+    }
+}
+
+const CHUNK: usize = 16;
+const CHUNKS: usize = 1 << 12;
+
+type Chunk = Box<[OnceLock<Box<dyn AnyTable>>; CHUNK]>;
+
+/// Every table an engine ever had, by bucket id. Grows only, so that references stay good.
+pub(crate) struct Tables {
+    /// The id of the next table.
+    next: Mutex<u32>,
+    first: [OnceLock<Box<dyn AnyTable>>; CHUNK],
+    more: OnceLock<Box<[OnceLock<Chunk>]>>,
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        Self {
+            next: Mutex::new(0),
+            first: [const { OnceLock::new() }; CHUNK],
+            more: OnceLock::new(),
+        }
+    }
+
+    /// Buckets ever created in one database, at most.
+    pub(crate) const MAX: usize = CHUNK * (CHUNKS + 1);
+
+    fn slot(&self, id: usize) -> Option<&OnceLock<Box<dyn AnyTable>>> {
+        if let Some(slot) = self.first.get(id) {
+            return Some(slot);
+        }
+        let id = id - CHUNK;
+        let chunks = self.more.get_or_init(|| (0..CHUNKS).map(|_| OnceLock::new()).collect());
+        let chunk = chunks.get(id / CHUNK)?;
+        chunk.get_or_init(|| Box::new([const { OnceLock::new() }; CHUNK])).get(id % CHUNK)
+    }
+
+    /// Adds an empty table. `None` when [`Tables::MAX`] tables exist.
+    pub(crate) fn add<K: Key, V: Value>(&self, stored: Option<Stored<K, V>>) -> Option<BucketId> {
+        let mut next = self.next.lock();
+        let id = BucketId::from_raw(*next);
+        let slot = self.slot(*next as usize)?;
+        *next += 1;
+        assert!(slot.set(Box::new(Table::<K, V>::new(id, stored))).is_ok(), "an id is used once");
+        Some(id)
+    }
+
+    pub(crate) fn get(&self, id: BucketId) -> &dyn AnyTable {
+        let table = self.slot(id.get() as usize).and_then(OnceLock::get);
+        table.expect("a bucket id is handed out after its table is in place").as_ref()
+    }
+
+    /// The table with its types, or `None` when they are others.
+    pub(crate) fn typed<K: Key, V: Value>(&self, id: BucketId) -> Option<&Table<K, V>> {
+        let table: &dyn Any = self.get(id);
+        table.downcast_ref()
+    }
+
+    /// How many tables there are, those of dropped buckets included.
+    pub(crate) fn len(&self) -> usize {
+        *self.next.lock() as usize
+    }
+
+    /// The table at a place in the order of creation.
+    pub(crate) fn at(&self, place: usize) -> Option<&dyn AnyTable> {
+        if place >= self.len() {
+            return None;
+        }
+        self.slot(place).and_then(OnceLock::get).map(Box::as_ref)
+    }
+
+    /// All tables, those of dropped buckets included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn AnyTable> {
+        let count = *self.next.lock();
+        (0..count).map(|id| self.get(BucketId::from_raw(id)))
+    }
+}
