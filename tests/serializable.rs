@@ -100,6 +100,15 @@ fn random_histories_of_short_transactions() {
 }
 
 fn real_threads(name: &str, profile: Profile, keys: u8) {
+    real_threads_on(Engine::new, name, profile, keys);
+}
+
+fn real_threads_on(
+    open: impl Fn(Level, u8) -> Engine,
+    name: &str,
+    profile: Profile,
+    keys: u8,
+) {
     const THREADS: usize = 8;
     const BATCH: usize = 32;
     let rounds = env("TRANSACTIONS", 12_000).div_ceil((THREADS * BATCH) as u64);
@@ -108,7 +117,7 @@ fn real_threads(name: &str, profile: Profile, keys: u8) {
     // Some keys to either side of the cut.
     let cut = window.first + keys / 2;
     let start = std::time::Instant::now();
-    let counts = threads::run(&Engine::new(profile.level, cut), plan)
+    let counts = threads::run(&open(profile.level, cut), plan)
         .unwrap_or_else(|wrong| panic!("{name}, seed {:#x}: {wrong}", plan.seed));
     let total = rounds * (THREADS * BATCH) as u64;
     let rate = total as f64 / start.elapsed().as_secs_f64();
@@ -128,6 +137,13 @@ fn real_threads_at_both_levels_on_three_keys() {
 fn real_threads_on_seven_keys_with_many_snapshots() {
     let profile = Profile { read_only: 40, ..Profile::at(Level::Serializable) };
     real_threads("many snapshots", profile, 7);
+}
+
+/// Commits that wait for a sync, snapshots behind them, checkpoints beside them.
+#[test]
+fn real_threads_on_a_durable_database() {
+    let profile = Profile { read_only: 40, ..Profile::at(Level::Serializable) };
+    real_threads_on(Engine::on_disk, "durable", profile, 4);
 }
 
 #[test]

@@ -5,6 +5,10 @@
 //! proves that the models can fail.
 #![allow(dead_code, unused_imports, reason = "a model uses a part of each floor")]
 
+#[path = "../../src/codec/mod.rs"]
+mod codec;
+#[path = "../../src/crc.rs"]
+mod crc;
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
 #[path = "../../src/id.rs"]
@@ -15,13 +19,17 @@ mod mvcc;
 mod skiplist;
 #[path = "../../src/ssi/mod.rs"]
 mod ssi;
+mod storage;
 mod sync;
+#[path = "../../src/wal/mod.rs"]
+mod wal;
 
 pub mod epoch_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;
 pub mod ssi_models;
+pub mod wal_models;
 
 /// Tests that run models of a suite, each with so many roles on the main thread in turn.
 #[macro_export]

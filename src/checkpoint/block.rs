@@ -103,7 +103,6 @@ pub(crate) struct Block<'a> {
     /// Where in the file the entries begin.
     offset: u64,
     entries: &'a [u8],
-    count: u32,
     last_key: &'a [u8],
 }
 
@@ -147,19 +146,14 @@ impl<'a> Block<'a> {
         if !walk.rest.is_empty() || walked != count || walked == 0 {
             return wrong(walk.offset, "this is no entry");
         }
-        Ok(Self { kind, offset, entries, count, last_key: previous.unwrap_or_default() })
+        Ok(Self { kind, offset, entries, last_key: previous.unwrap_or_default() })
     }
 
     pub(super) fn last_key(&self) -> &'a [u8] {
         self.last_key
     }
 
-    /// The number of entries, which is at least one.
-    pub(crate) fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// The entries, in the order in which they were written.
+    /// The entries, at least one, in the order in which they were written.
     pub(crate) fn entries(&self) -> Entries<'a> {
         Entries { kind: self.kind, offset: self.offset, rest: self.entries }
     }

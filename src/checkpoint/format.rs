@@ -232,9 +232,9 @@ impl Footer {
             },
             last_key: fields.sized()?.to_vec(),
         };
-        let own_length = fields.u32()?;
+        // `length` has read it already.
+        let _own_length = fields.u32()?;
         if flags & !(FLAG_DELTA | FLAG_SORTED) != 0
-            || own_length as usize != bytes.len()
             || !fields.is_at_end()
             || footer.index_offset < HEADER_LENGTH as u64
             || footer.index_offset.checked_add(footer.index_length) != Some(start)

@@ -393,17 +393,6 @@ fn is_unfinished(name: &str) -> bool {
     is_ours && name.strip_suffix(".tmp").is_some()
 }
 
-/// Removes a table that the manifest on disk no longer names.
-pub(crate) fn remove_table(storage: &dyn Storage, directory: &Path, table: TableId) -> Result<()> {
-    let path = table.path(directory);
-    match storage.remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(CheckpointError::io("remove", &path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn sync_names(storage: &dyn Storage, directory: &Path, sabotages: Sabotages) -> Result<()> {
     if sabotages.breaks(Sabotage::SkipDirectorySync) {
         return Ok(());

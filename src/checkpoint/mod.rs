@@ -34,7 +34,7 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod writer;
 
-pub(crate) use block::{Block, Entries, Entry, Operation, ValuePosition};
+pub(crate) use block::{Entry, Operation};
 pub(crate) use directory::TableId;
 pub use error::CheckpointError;
 pub(crate) use format::{Origin, TableKind};

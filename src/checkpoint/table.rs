@@ -13,12 +13,10 @@ use super::block::{Block, Entry, LENGTH_MAX, VALUE_CRC_LENGTH, ValuePosition};
 use super::directory::{TableId, read_exact};
 use super::error::{CheckpointError, Result};
 use super::fields::Fields;
-use super::format::{
-    Footer, HEADER_LENGTH, IndexEntry, Origin, TAIL_LENGTH, TableKind, decode_header,
-};
+use super::format::{Footer, HEADER_LENGTH, IndexEntry, TAIL_LENGTH, decode_header};
 use super::manifest::TableRecord;
 use crate::crc::crc32;
-use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
+use crate::id::{DatabaseId, StoredId};
 use crate::storage::{Access, File, Storage};
 
 /// An open table. Threads share it.
@@ -152,31 +150,9 @@ impl Table {
         Ok(())
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn origin(&self) -> Origin {
-        self.footer.origin
-    }
-
-    pub(crate) fn kind(&self) -> TableKind {
-        self.footer.kind
-    }
-
     /// Whether each key is greater than the one before, compared as bytes.
     pub(crate) fn is_sorted(&self) -> bool {
         self.footer.is_sorted
-    }
-
-    /// The snapshot that the table was written from.
-    pub(crate) fn timestamp(&self) -> Timestamp {
-        self.footer.timestamp
-    }
-
-    /// Where the log ended at that snapshot.
-    pub(crate) fn lsn(&self) -> Lsn {
-        self.footer.lsn
     }
 
     /// The number of entries.
@@ -184,15 +160,23 @@ impl Table {
         self.footer.entries
     }
 
-    /// The length of the file in bytes.
-    pub(crate) fn file_length(&self) -> u64 {
-        self.length
-    }
-
     /// The first and the last key in the order of writing, unless the table is empty.
     pub(crate) fn bounds(&self) -> Option<(&[u8], &[u8])> {
         let Footer { entries, first_key, last_key, .. } = &self.footer;
         (*entries > 0).then_some((first_key, last_key))
+    }
+
+    /// Checks that a sorted table's keys lie in a range of bytes; for buckets whose keys' encodings
+    /// sort as the keys do.
+    pub(crate) fn check_range(&self, lower: &[u8], upper: Option<&[u8]>) -> Result<()> {
+        let Some((first, last)) = self.bounds().filter(|_| self.is_sorted()) else {
+            return Ok(());
+        };
+        if lower <= first && upper.is_none_or(|upper| last < upper) {
+            return Ok(());
+        }
+        let what = "the table has keys outside the range that the manifest says";
+        Err(CheckpointError::corruption(&self.path, self.footer.index_offset, what))
     }
 
     /// The number of blocks.

@@ -68,6 +68,8 @@ macro_rules! ordered {
         mod $name {
             use super::*;
             proptest! {
+                #![proptest_config(ProptestConfig::with_cases(128))]
+
                 #[test]
                 fn sorts_and_comes_back(left in $values, right in $values) {
                     check_round_trip::<$type>(&left);

@@ -20,7 +20,7 @@ use crate::sync::{Arc, Mutex};
 use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOptions, run};
 
 use background::Background;
-use store::Store;
+use store::{Keeper, Store};
 
 pub use files::RecoveryStep;
 pub use options::Options;
@@ -60,9 +60,10 @@ pub struct Database {
 
 struct Shared {
     engine: Arc<Engine>,
-    store: Option<Arc<Store>>,
-    /// Dropped with the last handle, which ends the threads.
-    background: Mutex<Vec<Background>>,
+    /// Of a durable database.
+    keeper: Option<Arc<Keeper>>,
+    /// Dropped with the last handle, which ends the thread.
+    vacuum: Mutex<Option<Background>>,
 }
 
 impl Database {
@@ -98,12 +99,12 @@ impl Database {
         Options::new().open(directory)
     }
 
-    fn with(engine: Arc<Engine>, store: Option<Arc<Store>>, background: Vec<Background>) -> Self {
-        Self { shared: Arc::new(Shared { engine, store, background: Mutex::new(background) }) }
+    fn with(engine: Arc<Engine>, keeper: Option<Arc<Keeper>>, vacuum: Option<Background>) -> Self {
+        Self { shared: Arc::new(Shared { engine, keeper, vacuum: Mutex::new(vacuum) }) }
     }
 
     fn store(&self) -> Option<&Store> {
-        self.shared.store.as_deref()
+        self.shared.keeper.as_ref().map(|keeper| &*keeper.store)
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -345,12 +346,16 @@ impl Database {
     ///
     /// As [`sync`](Self::sync), and [`Error::Checkpoint`] if the note could not be written.
     pub fn close(self) -> Result<()> {
-        drop(std::mem::take(&mut *self.shared.background.lock()));
-        let Some(store) = self.store() else { return Ok(()) };
+        drop(self.shared.vacuum.lock().take());
+        let Some(keeper) = &self.shared.keeper else { return Ok(()) };
+        keeper.stop();
+        if keeper.store.has_many_segments() {
+            keeper.store.checkpoint(self.engine())?;
+        }
         if let Some(journal) = self.engine().journal() {
             journal.close();
         }
-        store.close()
+        keeper.store.close()
     }
 
     /// Removes what nobody can read any more: old versions, deleted keys, dropped buckets. Looks at

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::db::Database;
 use crate::db::background::Background;
 use crate::db::files::{Files, RecoveryStep};
-use crate::db::store::{self, Recovery};
+use crate::db::store::{self, Keeper, Recovery};
 use crate::error::Result;
 #[cfg(feature = "testing")]
 use crate::storage::{Sabotages, Storage};
@@ -84,9 +84,9 @@ impl Options {
     /// Makes a database that lives in memory and goes with its last handle.
     #[must_use]
     pub fn in_memory(&self) -> Database {
-        let engine = Arc::new(Engine::new(self.settings.clone()));
-        let background = self.vacuum_thread(&engine).into_iter().collect();
-        Database::with(engine, None, background)
+        let engine = Arc::new(Engine::new(&self.settings));
+        let vacuum = self.vacuum_thread(&engine);
+        Database::with(engine, None, vacuum)
     }
 
     fn vacuum_thread(&self, engine: &Arc<Engine>) -> Option<Background> {
@@ -219,12 +219,12 @@ impl Options {
     pub fn recover(&self, directory: impl AsRef<Path>) -> Result<(Database, Recovery)> {
         let storage = Arc::clone(&self.files.storage);
         let (store, recovery) = store::open(storage, directory.as_ref(), self.files.clone())?;
-        let store = Arc::new(store);
-        let engine = store.engine(self.settings.clone(), recovery.newest);
-        let mut background: Vec<_> = self.vacuum_thread(&engine).into_iter().collect();
+        let keeper = Arc::new(Keeper::new(store));
+        let engine = store::engine(&keeper, &self.settings);
         if self.files.has_threads {
-            background.extend(store.threads(&engine));
+            keeper.start(&engine);
         }
-        Ok((Database::with(engine, Some(store), background), recovery))
+        let vacuum = self.vacuum_thread(&engine);
+        Ok((Database::with(engine, Some(keeper), vacuum), recovery))
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! * [`architecture`]: the parts, and the way of a read and of a commit through them.
 //! * [`serializability`]: what is promised, why it holds, and what is refused.
+//! * [`durability`]: the log, the checkpoints, recovery, and what a reader may be shown.
 //! * [`memory`]: what keeps a piece of memory alive, and what frees it.
 //!
 //! Every source file begins with what it is, its invariants by number, and who may call it; these
 //! pages say how the files fit together.
 
 pub mod architecture;
+pub mod durability;
 pub mod memory;
 pub mod serializability;

@@ -178,7 +178,9 @@ impl Ops {
     pub(crate) fn create(&mut self, bucket: StoredId, name: &str, types: Types<'_>) {
         self.begin(CREATE, bucket);
         self.bytes.push(if types.ordered { ORDERED } else { 0 });
-        [name, types.key, types.value].into_iter().for_each(|text| self.text(text));
+        for text in [name, types.key, types.value] {
+            self.text(text);
+        }
     }
 
     /// Adds the end of a bucket.

@@ -38,14 +38,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine for a database that lives in memory.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self::recovered(settings, Timestamp::ZERO, None)
     }
 
     /// An engine that goes on where a recovery ended: behind the commit at `now`.
-    pub(crate) fn recovered(settings: Settings, now: Timestamp, journal: Option<Journal>) -> Self {
+    pub(crate) fn recovered(settings: &Settings, now: Timestamp, journal: Option<Journal>) -> Self {
         let is_full = journal.as_ref().is_some_and(Journal::is_full);
-        let rules = Rules { confirm: is_full, ..settings.rules };
+        let rules = Rules { confirm: is_full, ..settings.rules.clone() };
         Self {
             log: CommitLog::starting_at(now, rules),
             collector: Collector::new(),

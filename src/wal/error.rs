@@ -102,16 +102,6 @@ impl WalError {
         Self::Io { action, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// For a record that is sound, and holds nothing that this version understands.
-    pub(crate) fn unreadable(directory: &Path, at: Lsn) -> Self {
-        Self::Corruption {
-            path: directory.join(crate::wal::segment::name(at.segment())),
-            offset: at.offset().into(),
-            flaw: Flaw::Field,
-            durable: at,
-        }
-    }
-
     pub(super) fn missing(directory: &Path, segment: SegmentId) -> Self {
         Self::MissingSegment { directory: directory.to_owned(), segment: segment.to_string() }
     }

@@ -31,6 +31,8 @@ mod scan;
 mod segment;
 mod stock;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writer;
 
@@ -39,5 +41,6 @@ pub(crate) use options::{FlushPolicy, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
 pub(crate) use recovery::{begin_log, read_log};
 pub(crate) use scan::{Recovered, Scope};
+pub(crate) use segment::unreadable;
 pub(crate) use upkeep::WalStats;
 pub(crate) use writer::{Reservation, Wal};

@@ -119,7 +119,7 @@ impl<'a> Scanner<'a> {
         }
         let frame = u32::try_from(frame_bytes(length)).expect("it was compared with the limit");
         self.offset += frame;
-        self.last = header.timestamp;
+        self.last = self.last.max(header.timestamp);
         Ok(Step::Record(Record {
             kind,
             lsn: self.segment.at(offset),
@@ -133,7 +133,7 @@ impl<'a> Scanner<'a> {
 
     fn header(&mut self) -> Result<Result<Header, Flaw>, WalError> {
         let room = self.limit.saturating_sub(self.offset) as usize;
-        if room < HEADER || self.offset as usize % ALIGNMENT != 0 {
+        if room < HEADER || !(self.offset as usize).is_multiple_of(ALIGNMENT) {
             return Ok(Err(Flaw::Bounds));
         }
         let bytes = self.window.bytes(self.segment, u64::from(self.offset), HEADER)?;
@@ -155,11 +155,8 @@ impl<'a> Scanner<'a> {
     /// What a header with a good checksum may still get wrong.
     fn judge(&self, header: &Header) -> Result<Kind, Flaw> {
         let kind = header.kind()?;
-        let is_in_order = match kind {
-            Kind::Commit => header.timestamp > self.last,
-            Kind::Link | Kind::Mark | Kind::Seal => header.timestamp >= self.last,
-        };
-        if !is_in_order {
+        // The other kinds name the last commit that their writer knew of, which may be none.
+        if kind == Kind::Commit && header.timestamp <= self.last {
             return Err(Flaw::Order);
         }
         if (kind == Kind::Link) != (self.offset == RECORDS) {
@@ -191,37 +188,36 @@ pub(super) struct Remains {
     pub(super) durable: Lsn,
 }
 
+impl Remains {
+    fn add(&mut self, header: &Header) {
+        self.records += 1;
+        self.bytes += frame_bytes(header.length as usize) as u64;
+        self.durable = self.durable.max(header.durable);
+    }
+}
+
 /// Looks for valid headers at every place from `offset` on.
 pub(super) fn probe(segment: &Segment, offset: u32) -> Result<Remains, WalError> {
     let mut remains = Remains::default();
     let mut window = Window::default();
-    let mut at = u64::from(offset.next_multiple_of(ALIGNMENT as u32));
-    let end = u64::from(segment.size());
-    while at + (HEADER as u64) <= end {
-        // One piece after the other, which overlap by less than a header.
-        let piece = usize::try_from((end - at).min(READ as u64)).expect("a piece is small");
+    let mut at = u64::from(offset).next_multiple_of(ALIGNMENT as u64);
+    loop {
+        let rest = u64::from(segment.size()).saturating_sub(at);
+        let piece = usize::try_from(rest.min(READ as u64)).expect("a piece is small");
         let bytes = window.bytes(segment, at, piece)?;
-        let places = bytes.len().saturating_sub(HEADER - ALIGNMENT) / ALIGNMENT;
-        if places == 0 {
-            break;
+        if bytes.len() < HEADER {
+            return Ok(remains);
         }
-        for place in 0..places {
-            let skip = place * ALIGNMENT;
-            let lsn = segment.at(u32::try_from(at).expect("within the segment") + skip as u32);
-            let Some(bytes) = bytes.get(skip..).and_then(<[u8]>::first_chunk::<HEADER>) else {
-                break;
-            };
-            if u64_at(bytes, 8) != lsn.get() {
-                continue;
-            }
-            let (header, is_valid) = Header::decode(bytes, segment.header_seed());
-            if is_valid && header.kind().is_ok() {
-                remains.records += 1;
-                remains.bytes += frame_bytes(header.length as usize) as u64;
-                remains.durable = remains.durable.max(header.durable);
+        for bytes in bytes.windows(HEADER).step_by(ALIGNMENT) {
+            let bytes = bytes.first_chunk().expect("windows have the length of a header");
+            let lsn = Lsn::new(segment.id(), u32::try_from(at).expect("within the segment"));
+            at += ALIGNMENT as u64;
+            if u64_at(bytes, 8) == lsn.get() {
+                let (header, is_valid) = Header::decode(bytes, segment.header_seed());
+                if is_valid && header.kind().is_ok() {
+                    remains.add(&header);
+                }
             }
         }
-        at += (places * ALIGNMENT) as u64;
     }
-    Ok(remains)
 }

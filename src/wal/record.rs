@@ -197,6 +197,14 @@ impl Draft {
         self.bytes.len().saturating_sub(HEADER)
     }
 
+    /// Refuses a payload that no record can hold.
+    pub(super) fn check(bytes: usize) -> Result<(), WalError> {
+        if bytes > PAYLOAD_MAX {
+            return Err(WalError::TooLarge { bytes, max: PAYLOAD_MAX });
+        }
+        Ok(())
+    }
+
     /// Closes the payload, which holds so many operations, and takes its checksum.
     ///
     /// # Errors
@@ -205,14 +213,12 @@ impl Draft {
     pub(crate) fn finish(self, database: DatabaseId, ops: usize) -> Result<Payload, WalError> {
         let mut bytes = self.bytes;
         let payload = bytes.get(HEADER..).expect("what was there stays there");
-        if payload.len() > PAYLOAD_MAX {
-            return Err(WalError::TooLarge { bytes: payload.len(), max: PAYLOAD_MAX });
-        }
-        let payload_crc = crc32(payload_seed(database), payload);
+        Self::check(payload.len())?;
+        let crc = crc32(payload_seed(database), payload);
         let length = u32::try_from(bytes.len()).expect("a payload is at most 1 GiB");
         bytes.resize(frame_bytes(bytes.len()), 0);
         let ops = u16::try_from(ops & usize::from(u16::MAX)).expect("cut to sixteen bits");
-        Ok(Payload { frame: bytes, length, payload_crc, ops })
+        Ok(Payload { frame: bytes, length, crc, ops })
     }
 }
 
@@ -222,7 +228,7 @@ pub(crate) struct Payload {
     /// Room for the header, the payload, the padding.
     frame: Vec<u8>,
     length: u32,
-    payload_crc: u32,
+    crc: u32,
     ops: u16,
 }
 
@@ -250,7 +256,7 @@ impl Payload {
             lsn,
             durable,
             timestamp,
-            payload_crc: self.payload_crc,
+            payload_crc: self.crc,
             kind: Kind::Commit as u8,
             flags: 0,
             ops: self.ops,

@@ -29,7 +29,7 @@ use crate::wal::group::Group;
 use crate::wal::options::WalOptions;
 use crate::wal::record::{LINK_FRAME, Note, Record};
 use crate::wal::scan::{Live, Recovered, Scanned, Scope, scan};
-use crate::wal::segment::{Header, Maker, RECORDS, Segment};
+use crate::wal::segment::{Header, Maker, RECORDS};
 use crate::wal::stock::Stock;
 use crate::wal::tail::{Part, Tail};
 use crate::wal::writer::{Counts, Wal};
@@ -100,7 +100,7 @@ impl Wal {
         options: WalOptions,
         scanned: Scanned,
     ) -> Result<Self, WalError> {
-        let Scanned { mut live, mut free, junk, temporary, highest, recovered } = scanned;
+        let Scanned { mut live, free, junk, temporary, highest, recovered } = scanned;
         settle(&disk, &live, recovered.durable)?;
         disk.sync_names()?;
         for path in junk.iter().chain(&temporary) {
@@ -112,9 +112,11 @@ impl Wal {
         let active = if let Some(old) = live.pop_if(|_| appends_to_old) {
             part_of(old, &Maker { disk: &disk, is_mapped: !options.is_full })?
         } else {
-            let end = drop_empty(&mut live, &mut free).unwrap_or(recovered.end);
             stock.put_back(free.into_iter().map(Arc::new));
-            begin(&stock, &disk, database, (end, last))?
+            let (empty, end) = split_empty(&mut live, recovered.end);
+            let part = begin(&stock, &disk, database, (end, last))?;
+            stock.put_back(empty.into_iter().map(|live| Arc::new(live.segment)));
+            part
         };
         tell(stock.trim(&disk));
         let unmapped = Maker { disk: &disk, is_mapped: false };
@@ -178,14 +180,14 @@ fn settle(disk: &Disk, live: &[Live], durable: Lsn) -> Result<(), WalError> {
 }
 
 /// Takes the last segments out of the log that hold no commit, so that opening and closing alone
-/// does not make it longer. Returns the end of the log before them.
-fn drop_empty(live: &mut Vec<Live>, free: &mut Vec<Segment>) -> Option<Lsn> {
-    let mut end = None;
-    while let Some(empty) = live.pop_if(|live| live.commits == 0 && live.link.is_some()) {
-        end = empty.link;
-        free.push(empty.segment);
-    }
-    end
+/// does not make it longer; gives the end of the log before them. They stay as they are until the
+/// link over them is durable: what is known to be durable may lie in them.
+fn split_empty(live: &mut Vec<Live>, end: Lsn) -> (Vec<Live>, Lsn) {
+    let is_empty = |live: &&Live| live.commits == 0 && live.link.is_some();
+    let count = live.iter().rev().take_while(is_empty).count();
+    let empty = live.split_off(live.len() - count);
+    let end = empty.first().and_then(|first| first.link).unwrap_or(end);
+    (empty, end)
 }
 
 /// A new segment that links to the end of the log, durable with its name.

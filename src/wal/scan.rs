@@ -42,7 +42,7 @@ pub(crate) struct Scope {
 pub(crate) struct Recovered {
     /// Where it ends.
     pub(crate) end: Lsn,
-    /// The last commit in it, or before what was read.
+    /// The last commit that the log tells of; zero if it tells of none.
     pub(crate) last: Timestamp,
     /// Commits that were read.
     pub(crate) commits: u64,

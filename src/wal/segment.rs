@@ -24,13 +24,24 @@ use crate::wal::record::{header_seed, u32_at, u64_at};
 
 /// Where the records begin.
 pub(crate) const RECORDS: u32 = 4096;
-const HEADER: usize = 64;
+const HEADER_BYTES: u32 = 64;
+const HEADER: usize = HEADER_BYTES as usize;
 const MAGIC: [u8; 8] = *b"\x89PALW\r\n\x1a";
 const ENDIAN_TAG: u32 = 0x0102_0304;
 
 /// The name of a segment's file.
 pub(super) fn name(segment: SegmentId) -> String {
     format!("wal-{segment}.log")
+}
+
+/// The error for a record that is sound, and holds nothing that this version understands.
+pub(crate) fn unreadable(directory: &Path, at: Lsn) -> WalError {
+    WalError::Corruption {
+        path: directory.join(name(at.segment())),
+        offset: at.offset().into(),
+        flaw: Flaw::Field,
+        durable: at,
+    }
 }
 
 /// The name of a file that is to become a segment.
@@ -88,7 +99,7 @@ impl Header {
         put(&MAGIC);
         put(&Self::VERSION.to_le_bytes());
         put(&[0; 2]);
-        put(&(HEADER as u32).to_le_bytes());
+        put(&HEADER_BYTES.to_le_bytes());
         put(&self.database.get().to_le_bytes());
         put(&self.segment.get().to_le_bytes());
         put(&self.salt.to_le_bytes());
@@ -209,7 +220,7 @@ impl Maker<'_> {
         let temporary = self.disk.path(&temporary_name(header.segment));
         let file = self.disk.create(&temporary).map_err(|error| self.explain(error))?;
         let allocated = allocate(&*file, &temporary, header.size);
-        self.finish(allocated, header, temporary, file, first)
+        self.finish(allocated, header, &temporary, file, first)
     }
 
     /// Gives a file that is not needed any more another life. On failure nothing is left of it.
@@ -230,7 +241,7 @@ impl Maker<'_> {
         // A copy of the directory may have left holes where there were zeros.
         let allocated =
             self.disk.sync_names().and_then(|()| allocate(&*file, &temporary, header.size));
-        self.finish(allocated, header, temporary, file, first)
+        self.finish(allocated, header, &temporary, file, first)
     }
 
     /// Writes header and first record, makes the file durable and then its name.
@@ -238,7 +249,7 @@ impl Maker<'_> {
         &self,
         begun: Result<(), WalError>,
         header: Header,
-        temporary: PathBuf,
+        temporary: &Path,
         file: Box<dyn File>,
         first: &[u8],
     ) -> Result<Ready, WalError> {
@@ -247,16 +258,16 @@ impl Maker<'_> {
         page.get_mut(..HEADER).expect("a page is longer").copy_from_slice(&header.encode());
         page.extend_from_slice(first);
         let made = begun
-            .and_then(|()| write_all(&*file, &temporary, &page, 0))
-            .and_then(|()| sync_all(&*file, &temporary))
-            .and_then(|()| self.disk.rename(&temporary, &path))
+            .and_then(|()| write_all(&*file, temporary, &page, 0))
+            .and_then(|()| sync_all(&*file, temporary))
+            .and_then(|()| self.disk.rename(temporary, &path))
             .and_then(|()| self.disk.sync_names())
             .and_then(|()| self.map(&*file, &path, header.size));
         match made {
             Ok(map) => Ok(Ready { segment: Segment::new(header, path, file), map }),
             Err(error) => {
                 // One of them is there. If it cannot be removed, the next open sees to it.
-                let _ = self.disk.remove(&temporary);
+                let _ = self.disk.remove(temporary);
                 let _ = self.disk.remove(&path);
                 Err(self.explain(error))
             }

@@ -11,6 +11,8 @@
 //!    waits for that.
 //! 3. Making one may fail, and nothing is damaged: the old state stays.
 //! 4. A free segment is made into another only when nobody reads it any more.
+//! 5. The first segment of an opening is small, each later one twice as large, up to the size asked
+//!    for: a program that opens, writes a little and ends takes little room and time.
 
 use std::collections::VecDeque;
 
@@ -21,7 +23,7 @@ use crate::wal::disk::Disk;
 use crate::wal::error::WalError;
 use crate::wal::segment::{Header, Maker, Ready, Segment};
 
-/// Where new segments come from. Locks are taken in the order `numbers`, `shelf`.
+/// Where new segments come from. Locks are taken in the order `numbers`, `rack`.
 #[derive(Debug)]
 pub(super) struct Stock {
     database: DatabaseId,
@@ -30,19 +32,24 @@ pub(super) struct Stock {
     is_mapped: bool,
     /// Held while a segment is made.
     numbers: Mutex<Numbers>,
-    shelf: Mutex<Shelf>,
+    rack: Mutex<Rack>,
 }
 
-/// The numbers and salts to come.
+/// The size of the first segment, if no smaller one is asked for.
+const FIRST_BYTES: u32 = 256 << 10;
+
+/// The numbers, sizes and salts to come.
 #[derive(Debug)]
 struct Numbers {
     /// The highest number given out.
     highest: Option<SegmentId>,
+    /// The size of the next one, unless a larger one can be used again.
+    size: u32,
     salt: u64,
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct Rack {
     ready: VecDeque<Ready>,
     free: Vec<Arc<Segment>>,
 }
@@ -59,41 +66,56 @@ impl Stock {
             segment_bytes,
             spares_max,
             is_mapped,
-            numbers: Mutex::new(Numbers { highest, salt: seed }),
-            shelf: Mutex::new(Shelf::default()),
+            numbers: Mutex::new(Numbers {
+                highest,
+                size: segment_bytes.min(FIRST_BYTES),
+                salt: seed,
+            }),
+            rack: Mutex::new(Rack::default()),
         }
     }
 
     /// Ready segments.
     pub(super) fn spares(&self) -> usize {
-        self.shelf.lock().ready.len()
+        self.rack.lock().ready.len()
     }
 
     /// A segment of at least `bytes`, ready or made now.
     pub(super) fn take(&self, disk: &Disk, bytes: u32) -> Result<Ready, WalError> {
-        if bytes > self.segment_bytes {
-            return self.take_large(disk, bytes);
-        }
-        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+        if let Some(ready) = self.pop_ready(bytes) {
             return Ok(ready);
         }
         let mut numbers = self.numbers.lock();
         // Invariant 2: another thread may have made one while this one waited.
-        if let Some(ready) = self.shelf.lock().ready.pop_front() {
+        if let Some(ready) = self.pop_ready(bytes) {
             return Ok(ready);
+        }
+        if bytes > numbers.size || self.spares() > 0 {
+            return self.take_large(disk, &mut numbers, bytes);
         }
         self.make(disk, &mut numbers, &[])
     }
 
-    /// A segment for one large record.
-    fn take_large(&self, disk: &Disk, bytes: u32) -> Result<Ready, WalError> {
-        let mut numbers = self.numbers.lock();
-        let header = self.header(&mut numbers, bytes, None)?;
+    /// The next segment, if it is ready and has room for so many bytes.
+    fn pop_ready(&self, bytes: u32) -> Option<Ready> {
+        let mut rack = self.rack.lock();
+        let fits = rack.ready.front().is_some_and(|ready| ready.segment.size() >= bytes);
+        if fits { rack.ready.pop_front() } else { None }
+    }
+
+    /// A segment for one record that is larger than those to come.
+    fn take_large(
+        &self,
+        disk: &Disk,
+        numbers: &mut Numbers,
+        bytes: u32,
+    ) -> Result<Ready, WalError> {
+        let header = self.header(numbers, bytes, None)?;
         let large = self.maker(disk).create(header, &[])?;
         // Invariant 1: the ones that are ready have lower numbers.
-        let mut shelf = self.shelf.lock();
-        while let Some(overtaken) = shelf.ready.pop_front() {
-            shelf.free.push(Arc::new(overtaken.segment));
+        let mut rack = self.rack.lock();
+        while let Some(overtaken) = rack.ready.pop_front() {
+            rack.free.push(Arc::new(overtaken.segment));
         }
         Ok(large)
     }
@@ -105,7 +127,7 @@ impl Stock {
             return Ok(false);
         }
         let ready = self.make(disk, &mut numbers, &[])?;
-        self.shelf.lock().ready.push_back(ready);
+        self.rack.lock().ready.push_back(ready);
         Ok(true)
     }
 
@@ -116,9 +138,10 @@ impl Stock {
         first: impl FnOnce(&Header) -> Vec<u8>,
     ) -> Result<Ready, WalError> {
         let mut numbers = self.numbers.lock();
-        let old = self.pop_free();
+        let old = self.pop_free(numbers.size);
         let salt = old.as_ref().map(Segment::salt);
-        let header = self.header(&mut numbers, self.segment_bytes, salt.filter(|_| keeps(disk)))?;
+        let size = self.size(&mut numbers, old.as_ref());
+        let header = self.header(&mut numbers, size, salt.filter(|_| keeps(disk)))?;
         let first = first(&header);
         match old {
             Some(old) => self.maker(disk).recycle(old, header, &first),
@@ -127,13 +150,21 @@ impl Stock {
     }
 
     fn make(&self, disk: &Disk, numbers: &mut Numbers, first: &[u8]) -> Result<Ready, WalError> {
-        if let Some(old) = self.pop_free() {
-            let salt = Some(old.salt()).filter(|_| keeps(disk));
-            let header = self.header(numbers, self.segment_bytes, salt)?;
-            return self.maker(disk).recycle(old, header, first);
+        let old = self.pop_free(numbers.size);
+        let salt = old.as_ref().map(Segment::salt).filter(|_| keeps(disk));
+        let size = self.size(numbers, old.as_ref());
+        let header = self.header(numbers, size, salt)?;
+        match old {
+            Some(old) => self.maker(disk).recycle(old, header, first),
+            None => self.maker(disk).create(header, first),
         }
-        let header = self.header(numbers, self.segment_bytes, None)?;
-        self.maker(disk).create(header, first)
+    }
+
+    /// The size of the next segment, which may be made from an old one (keeps 5).
+    fn size(&self, numbers: &mut Numbers, old: Option<&Segment>) -> u32 {
+        let size = old.map_or(numbers.size, Segment::size);
+        numbers.size = size.saturating_mul(2).min(self.segment_bytes);
+        size
     }
 
     fn maker<'a>(&self, disk: &'a Disk) -> Maker<'a> {
@@ -154,32 +185,38 @@ impl Stock {
         Ok(Header { database: self.database, segment, salt: salt.unwrap_or(fresh), size })
     }
 
-    /// A free segment of the usual size that nobody reads (4).
-    fn pop_free(&self) -> Option<Segment> {
-        let mut shelf = self.shelf.lock();
+    /// A free segment that is large enough and that nobody reads (4).
+    fn pop_free(&self, size: u32) -> Option<Segment> {
+        let mut rack = self.rack.lock();
         let usable = |segment: &Arc<Segment>| {
-            segment.size() == self.segment_bytes && Arc::strong_count(segment) == 1
+            self.is_usable(segment, size) && Arc::strong_count(segment) == 1
         };
-        let at = shelf.free.iter().position(usable)?;
-        Arc::into_inner(shelf.free.swap_remove(at))
+        let at = rack.free.iter().position(usable)?;
+        Arc::into_inner(rack.free.swap_remove(at))
+    }
+
+    /// Large enough, and no larger than one that would be made.
+    fn is_usable(&self, segment: &Segment, size: u32) -> bool {
+        (size..=self.segment_bytes).contains(&segment.size())
     }
 
     /// Takes over segments that hold nothing of the log any more.
     pub(super) fn put_back(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
-        self.shelf.lock().free.extend(segments);
+        self.rack.lock().free.extend(segments);
     }
 
-    /// Removes free segments that are too many or of an unusual size. The first failure is told;
+    /// Removes free segments that are too many or too small. The first failure is told;
     /// it leaves a file that the next opening finds.
     pub(super) fn trim(&self, disk: &Disk) -> Result<(), WalError> {
         let surplus = {
-            let mut shelf = self.shelf.lock();
-            let wanted = self.spares_max.saturating_sub(shelf.ready.len());
-            let is_usual = |segment: &Arc<Segment>| segment.size() == self.segment_bytes;
+            let size = self.numbers.lock().size;
+            let mut rack = self.rack.lock();
+            let wanted = self.spares_max.saturating_sub(rack.ready.len());
+            let is_usual = |segment: &Arc<Segment>| self.is_usable(segment, size);
             let (mut usual, mut surplus): (Vec<_>, Vec<_>) =
-                shelf.free.drain(..).partition(is_usual);
+                rack.free.drain(..).partition(is_usual);
             surplus.extend(usual.split_off(wanted.min(usual.len())));
-            shelf.free = usual;
+            rack.free = usual;
             surplus
         };
         let removed = surplus.iter().map(|segment| disk.remove(segment.path()));

@@ -5,7 +5,9 @@
 //! the other.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
+use palisade::testing::{FaultDisk, Moment};
 use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot};
 use palisade::{Transaction as Txn, TransactionOptions};
 
@@ -60,7 +62,24 @@ impl Engine {
     }
 
     pub(crate) fn with(options: Options, level: Level, cut: Key) -> Self {
-        let db = options.isolation(isolation(level)).in_memory();
+        Self::over(options.isolation(isolation(level)).in_memory(), level, cut)
+    }
+
+    /// A store whose commits are durable before they return, on a simulated disk that lets others
+    /// run while it syncs, and with checkpoints all the time.
+    pub(crate) fn on_disk(level: Level, cut: Key) -> Self {
+        let disk = FaultDisk::new(cut.into());
+        disk.observe(|_, _, moment| {
+            if moment == Moment::During {
+                std::thread::yield_now();
+            }
+        });
+        let options = Options::new().isolation(isolation(level)).storage(Arc::new(disk));
+        let options = options.segment_bytes(64 << 10).checkpoint_after(64 << 10, 0);
+        Self::over(options.open("/db").expect("the disk is empty and sound"), level, cut)
+    }
+
+    fn over(db: Database, level: Level, cut: Key) -> Self {
         let low = db.bucket("low").expect("the name is free");
         let high = db.bucket("high").expect("the name is free");
         Self { db, low, high, cut, level }

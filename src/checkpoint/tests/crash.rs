@@ -6,7 +6,6 @@
 //! than the last that was stored, with all its tables whole, and the database goes on from there.
 
 use super::*;
-use crate::checkpoint::manifest::remove_table;
 use crate::storage::{Call, Moment, Sabotages};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -74,7 +73,8 @@ fn live(disk: &FaultDisk, sabotages: Sabotages, stored: &AtomicU64) -> Result<()
         next.store(disk, directory(), sabotages).map_err(|error| error.source)?;
         stored.store(next.generation, Ordering::Relaxed);
         if let Some(old) = old {
-            remove_table(disk, directory(), old)?;
+            let path = old.path(directory());
+            disk.remove(&path).map_err(CheckpointError::io("remove", &path))?;
         }
         current = next;
     }

@@ -41,10 +41,15 @@ fn assert_refused(disk: &FaultDisk, record: &TableRecord, what: impl std::fmt::D
 #[test]
 fn every_flipped_bit_is_found() {
     let (disk, record, bytes) = small();
+    let Parts { index, .. } = parts(&bytes).unwrap();
     for bit in 0..bytes.len() as u64 * 8 {
         assert!(disk.flip_bit(&table_path(3), bit));
         assert_refused(&disk, &record, format_args!("bit {bit}"));
-        disk.flip_bit(&table_path(3), bit);
+        // Blocks are looked at when they are read, all else at once.
+        let is_block = (64 * 8..index as u64 * 8).contains(&bit);
+        let opened = Table::open_unlisted(&disk, directory(), record.table);
+        assert_eq!(opened.is_ok(), is_block, "bit {bit}");
+        assert!(disk.flip_bit(&table_path(3), bit));
     }
     open(&disk, origin(3), &record).unwrap().verify().unwrap();
 }
@@ -235,20 +240,15 @@ proptest! {
 fn contradictions_are_refused() {
     let (disk, record, bytes) = small();
     let Parts { index, footer } = parts(&bytes).unwrap();
-    let fields = [
+    let opening = [
         ("flags of the header", 10),
         ("reserved", 12),
         ("table", 32),
         ("spare", 50),
-        ("length of the block", 68),
-        ("entries of the block", 72),
-        ("flags of the block", 76),
-        ("length of the first key", 80),
-        ("length of the first value", 84),
         ("offset of the block", index),
         ("length of the block in the index", index + 8),
         ("entries of the block in the index", index + 16),
-        ("first key in the index", index + 24),
+        ("length of the first key in the index", index + 20),
         ("flags of the footer", footer + 10),
         ("origin in the footer", footer + 12),
         ("entries", footer + 56),
@@ -256,26 +256,97 @@ fn contradictions_are_refused() {
         ("offset of the index", footer + 68),
         ("length of the index", footer + 76),
         ("length of the file", footer + 88),
-        ("first key in the footer", footer + 100),
-        ("last key in the footer", footer + 107),
         ("length of the last key", footer + 103),
     ];
-    for (name, at) in fields {
+    let reading = [
+        ("length of the block", 68),
+        ("entries of the block", 72),
+        ("flags of the block", 76),
+        ("length of the first key", 80),
+        ("length of the first value", 84),
+        ("first key in the index", index + 24),
+        ("first key in the footer", footer + 100),
+        ("last key in the footer", footer + 107),
+    ];
+    for (name, at) in opening.into_iter().chain(reading) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 8;
         reseal(&mut damaged);
         assert_ne!(damaged, bytes);
         disk.put(&table_path(3), &damaged);
         assert_refused(&disk, &record, name);
+        let opened = Table::open_unlisted(&disk, directory(), record.table);
+        assert_eq!(opened.is_ok(), reading.contains(&(name, at)), "{name}");
     }
-    // Keys out of order, in a table that says that they are in order.
-    let mut swapped = bytes.clone();
-    let birch = swapped.windows(5).position(|window| window == b"birch").unwrap();
-    swapped[birch] = b'a';
-    swapped[birch + 1] = b'a';
-    reseal(&mut swapped);
-    disk.put(&table_path(3), &swapped);
-    assert_refused(&disk, &record, "keys out of order");
+}
+
+#[test]
+fn bytes_between_the_fields_of_the_footer_are_refused() {
+    let (disk, record, mut bytes) = small();
+    let last_key_length = parts(&bytes).unwrap().footer + 103;
+    assert_eq!(bytes[last_key_length], 5);
+    bytes[last_key_length] = 4;
+    reseal(&mut bytes);
+    disk.put(&table_path(3), &bytes);
+    let opened = Table::open_unlisted(&disk, directory(), record.table);
+    assert!(matches!(opened, Err(CheckpointError::Corruption { .. })));
+}
+
+/// Fields that are wrong in such a way that others confirm them.
+#[test]
+fn contradictions_in_agreement_are_refused() {
+    let (disk, record, bytes) = small();
+    let Parts { index, footer } = parts(&bytes).unwrap();
+    let find = |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
+    let birch = find(b"birch");
+    let fewer = [(72, 2), (index + 16, 2), (footer + 56, 2)];
+    let last_is_birch = (footer + 107..).zip(*b"birch");
+    let cases: [(&str, Vec<(usize, u8)>); 6] = [
+        ("entries, but not in the block", vec![(index + 16, 2), (footer + 56, 2)]),
+        ("entries, but not in the index", vec![(72, 2), (footer + 56, 2), (footer + 64, 1)]),
+        ("first key, but not of the entry", vec![(index + 24, b'A'), (footer + 100, b'A')]),
+        ("fewer entries than there are", fewer.to_vec()),
+        (
+            // The last entry claims a longer value than there is.
+            "bytes that are no entry",
+            last_is_birch.chain(fewer).chain([(find(b"cedar") - 4, 6)]).collect(),
+        ),
+        ("keys out of order", vec![(birch, b'a'), (birch + 1, b'a')]),
+    ];
+    for (name, changes) in cases {
+        let mut damaged = bytes.clone();
+        for (at, byte) in changes {
+            damaged[at] = byte;
+        }
+        reseal(&mut damaged);
+        assert_ne!(damaged, bytes);
+        disk.put(&table_path(3), &damaged);
+        assert_refused(&disk, &record, name);
+    }
+}
+
+/// What only tables of operations can get wrong.
+#[test]
+fn impossible_operations_are_refused() {
+    let disk = quiet_disk();
+    let content = vec![
+        (Operation::Put, b"ash".to_vec(), b"1".to_vec()),
+        (Operation::Delete, b"ash".to_vec(), Vec::new()),
+        (Operation::Clear, Vec::new(), Vec::new()),
+    ];
+    let record = write(&disk, origin(3), TableKind::Delta, &content);
+    let bytes = disk.content(&table_path(3)).unwrap();
+    open(&disk, origin(3), &record).unwrap().verify().unwrap();
+    // The operations of the first entry, which has a value, and of the second, which has a key.
+    let second = 80 + 1 + 8 + 3 + 4 + 1;
+    for (at, operation) in [(80, 0), (80, 2), (80, 3), (80, 4), (second, 3), (second, 0x81)] {
+        let mut damaged = bytes.clone();
+        assert!((1..=2).contains(&damaged[at]));
+        damaged[at] = operation;
+        reseal(&mut damaged);
+        disk.put(&table_path(3), &damaged);
+        assert_refused(&disk, &record, format_args!("operation {operation} at {at}"));
+    }
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn damage_is_refused() {
     for bit in 0..whole.len() as u64 * 8 {
         assert!(disk.flip_bit(path, bit));
         refused(&disk, &format!("bit {bit}"));
-        disk.flip_bit(path, bit);
+        assert!(disk.flip_bit(path, bit));
     }
     for length in 0..whole.len() {
         disk.truncate(path, length);
@@ -171,6 +171,20 @@ fn damage_is_refused() {
         reseal(bytes);
     });
     refused(&disk, "a byte more inside, under a right checksum");
+    let sealed = |what: &str, change: fn(&mut Vec<u8>)| {
+        disk.put(path, &whole);
+        disk.edit(path, |bytes| {
+            change(bytes);
+            reseal(bytes);
+        });
+        refused(&disk, what);
+    };
+    sealed("another length", |bytes| bytes[12] ^= 1);
+    sealed("flags", |bytes| bytes[10] = 1);
+    sealed("a byte more before the checksum", |bytes| {
+        bytes[12] += 1;
+        bytes.push(0);
+    });
 }
 
 #[test]
@@ -253,7 +267,7 @@ fn garbage_is_what_the_manifest_does_not_name() {
 /// error is fatal the old manifest is in place, for good.
 #[test]
 fn failing_calls_are_told() {
-    let mut fatal = 0;
+    let (mut fatal, mut harmless) = (0, 0);
     for fault in [Fault::Io, Fault::NoSpace, Fault::Interrupted] {
         for call in 1.. {
             let disk = quiet_disk();
@@ -274,11 +288,14 @@ fn failing_calls_are_told() {
                 Ok(()) => assert_eq!(found, [1; 3]),
                 Err(error) if error.is_fatal => fatal += 1,
                 Err(_) => {
+                    harmless += 1;
                     assert_eq!(found, [0; 3]);
                     store(&disk, &new);
                 }
             }
         }
     }
-    assert!(fatal >= 9, "two syncs and a rename, in three ways: {fatal}");
+    // An interrupted write is written again.
+    assert_eq!(fatal, 9, "two syncs of the directory and a rename, in three ways");
+    assert_eq!(harmless, 11, "a removal, a creation, a write and a sync");
 }

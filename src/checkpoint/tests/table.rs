@@ -114,7 +114,8 @@ fn blocks_are_full_and_large_entries_alone() {
     let record = write(&disk, origin(3), TableKind::Range, &content);
     let table = open(&disk, origin(3), &record).unwrap();
     let mut buffer = Vec::new();
-    let lens = (0..table.blocks()).map(|at| table.read_block(at, &mut buffer).unwrap().len());
+    let mut count = |at| table.read_block(at, &mut buffer).unwrap().entries().count();
+    let lens = (0..table.blocks()).map(&mut count);
     assert_eq!(lens.collect::<Vec<_>>(), [574, 574, 574, 278, 1, 1], "114 bytes an entry");
 }
 
@@ -128,6 +129,22 @@ fn keys_out_of_order_are_seen() {
         assert!(!table.is_sorted(), "{keys:?}");
         assert_eq!(read(&table).unwrap().0, content);
     }
+}
+
+#[test]
+fn table_has_to_lie_within_its_range() {
+    let disk = quiet_disk();
+    let content = puts(&[(b"b", b"1"), (b"c", b"2"), (b"d", b"3")]);
+    let record = write(&disk, origin(3), TableKind::Range, &content);
+    let table = open(&disk, origin(3), &record).unwrap();
+    let within = |lower: &[u8], upper: Option<&[u8]>| table.check_range(lower, upper).is_ok();
+    assert!(within(b"", None) && within(b"b", Some(b"d\0")) && within(b"a", Some(b"e")));
+    assert!(!within(b"b\0", None) && !within(b"", Some(b"d")) && !within(b"x", Some(b"a")));
+    let record = write(&disk, origin(4), TableKind::Range, &Content::new());
+    open(&disk, origin(4), &record).unwrap().check_range(b"x", Some(b"y")).unwrap();
+    // Keys whose bytes are in no order have no range of bytes.
+    let record = write(&disk, origin(5), TableKind::Range, &puts(&[(b"b", b""), (b"a", b"")]));
+    open(&disk, origin(5), &record).unwrap().check_range(b"x", None).unwrap();
 }
 
 #[test]

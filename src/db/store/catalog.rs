@@ -34,27 +34,17 @@ impl Store {
         K: Key + Encode + Decode,
         V: Value + Encode + Decode,
     {
-        if let Some(id) = self.find_open::<K, V>(engine, name)? {
+        if let Some(id) = find_open::<K, V>(engine, name)? {
             return Ok(id);
         }
         let mut state = self.state.lock();
-        if let Some(id) = self.find_open::<K, V>(engine, name)? {
+        if let Some(id) = find_open::<K, V>(engine, name)? {
             return Ok(id);
         }
         match state.id(name) {
             Some(stored) => self.load_bucket::<K, V>(engine, &mut state, stored),
-            None => self.create_bucket::<K, V>(engine, &mut state, name),
+            None => create_bucket::<K, V>(engine, &mut state, name),
         }
-    }
-
-    /// The bucket, if it is in memory; an error if it is a volatile one.
-    fn find_open<K: Key, V: Value>(&self, engine: &Engine, name: &str) -> Result<Option<BucketId>> {
-        let Some(id) = engine.catalog().find::<K, V>(name)? else { return Ok(None) };
-        if engine.catalog().tables().get(id).stored_id().is_none() {
-            let bucket = name.into();
-            return Err(Error::OtherPersistence { bucket, is: VOLATILE, asked: DURABLE });
-        }
-        Ok(Some(id))
     }
 
     fn load_bucket<K, V>(
@@ -87,35 +77,6 @@ impl Store {
         let is_free = engine.catalog().publish(id, &bucket.name);
         assert!(is_free, "a name in the files is given to no other bucket");
         tracing::debug!(bucket = &*bucket.name, "bucket loaded");
-        Ok(id)
-    }
-
-    fn create_bucket<K, V>(
-        &self,
-        engine: &Engine,
-        state: &mut State,
-        name: &str,
-    ) -> Result<BucketId>
-    where
-        K: Key + Encode + Decode,
-        V: Value + Encode + Decode,
-    {
-        let stored = StoredId::from_raw(state.next_bucket);
-        let codec = Codec::<K, V>::new();
-        let id = engine.catalog().add_table(Some(Stored { bucket: stored, codec }))?;
-        let (key, value) = (K::type_identity(), V::type_identity());
-        let types = Types { key: &key, value: &value, ordered: K::ORDERED };
-        // Used up even if the log fails now: the record may be there all the same.
-        state.next_bucket += 1;
-        engine.commit_catalog(|ops| ops.create(stored, name, types))?;
-        state.create(stored, name, types, Life::Open(id));
-        if !engine.catalog().publish(id, name) {
-            // A volatile bucket took the name meanwhile.
-            engine.commit_catalog(|ops| ops.drop_bucket(stored))?;
-            state.buckets.remove(&stored);
-            let bucket = name.into();
-            return Err(Error::OtherPersistence { bucket, is: VOLATILE, asked: DURABLE });
-        }
         Ok(id)
     }
 
@@ -190,4 +151,38 @@ impl Life {
     pub(super) fn closed() -> Self {
         Self::Closed(Pending::default())
     }
+}
+
+/// The bucket, if it is in memory; an error if it is a volatile one.
+fn find_open<K: Key, V: Value>(engine: &Engine, name: &str) -> Result<Option<BucketId>> {
+    let Some(id) = engine.catalog().find::<K, V>(name)? else { return Ok(None) };
+    if engine.catalog().tables().get(id).stored_id().is_none() {
+        let bucket = name.into();
+        return Err(Error::OtherPersistence { bucket, is: VOLATILE, asked: DURABLE });
+    }
+    Ok(Some(id))
+}
+
+fn create_bucket<K, V>(engine: &Engine, state: &mut State, name: &str) -> Result<BucketId>
+where
+    K: Key + Encode + Decode,
+    V: Value + Encode + Decode,
+{
+    let stored = StoredId::from_raw(state.next_bucket);
+    let codec = Codec::<K, V>::new();
+    let id = engine.catalog().add_table(Some(Stored { bucket: stored, codec }))?;
+    let (key, value) = (K::type_identity(), V::type_identity());
+    let types = Types { key: &key, value: &value, ordered: K::ORDERED };
+    // Used up even if the log fails now: the record may be there all the same.
+    state.next_bucket += 1;
+    engine.commit_catalog(|ops| ops.create(stored, name, types))?;
+    state.create(stored, name, types, Life::Open(id));
+    if !engine.catalog().publish(id, name) {
+        // A volatile bucket took the name meanwhile.
+        engine.commit_catalog(|ops| ops.drop_bucket(stored))?;
+        state.buckets.remove(&stored);
+        let bucket = name.into();
+        return Err(Error::OtherPersistence { bucket, is: VOLATILE, asked: DURABLE });
+    }
+    Ok(id)
 }

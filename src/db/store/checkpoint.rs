@@ -32,7 +32,11 @@ use crate::mvcc::stored::{DumpError, EncodedRange};
 use crate::storage::Sabotage;
 use crate::sync::{Arc, thread};
 use crate::txn::{Engine, Snapshot};
-use crate::wal::{Kind, WalError};
+use crate::wal::{Kind, unreadable};
+
+/// Segments beyond which a short log is tidied, and what short means, in bytes.
+const SEGMENTS_MAX: usize = 16;
+const TIDY_BYTES: u64 = 4 << 20;
 
 /// How far the log has been looked at.
 #[derive(Debug)]
@@ -84,7 +88,13 @@ impl Store {
         };
         let policy = &self.files.checkpoint;
         let share = tables / 100 * u64::from(policy.percent_of_data);
-        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share)
+        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share) || self.has_many_segments()
+    }
+
+    /// Whether the log is in so many pieces, one for each time the database was opened perhaps,
+    /// that the files should be tidied although they hold little.
+    pub(in crate::db) fn has_many_segments(&self) -> bool {
+        self.wal.stats().segments > SEGMENTS_MAX && self.wal.bytes_since(self.needed()) < TIDY_BYTES
     }
 
     /// Writes what changed since the last checkpoint, and lets the log before it go.
@@ -93,13 +103,18 @@ impl Store {
         let end = self.wal.position();
         self.mark_touched(engine, progress.scanned, end)?;
         progress.scanned = end;
-        let Plan { spans, folded } = self.write_deltas_and_plan(engine)?;
+        let plan = self.write_deltas_and_plan(engine)?;
         let mut done = Vec::new();
-        for span in spans {
-            let ranges = self.rewrite(engine, &span)?;
-            done.push(Rewritten { span, ranges });
+        let rewritten = plan.spans.into_iter().try_for_each(|span| {
+            done.push(Rewritten { span, ranges: Vec::new() });
+            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last))
+        });
+        if let Err(error) = rewritten {
+            let tables = done.iter().flat_map(|it| &it.ranges).filter_map(|it| it.table.as_ref());
+            self.remove_tables(tables.map(|table| table.table));
+            return Err(error);
         }
-        self.finish(engine, done, &folded, end)
+        self.finish(engine, done, &plan.folded, end)
     }
 
     /// Marks the ranges that records between two positions of the log touch.
@@ -110,7 +125,7 @@ impl Store {
                 return Ok(());
             }
             for op in Reader::new(record.payload) {
-                let op = op.map_err(|_| WalError::unreadable(&self.directory, record.lsn))?;
+                let op = op.map_err(|_| unreadable(&self.directory, record.lsn))?;
                 mark(&mut state, engine, &op)?;
             }
             Ok(())
@@ -139,7 +154,7 @@ impl Store {
         }
         drop(state);
         // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
-        spans.retain(|span| !engine.catalog().tables().get(span.open).is_dropped());
+        spans.retain(|span: &Span| !engine.catalog().tables().get(span.open).is_dropped());
         Ok(Plan { spans, folded })
     }
 
@@ -151,7 +166,7 @@ impl Store {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
         let writer =
             TableWriter::create(&*self.storage, &self.directory, origin, kind, 0, move |bytes| {
-                pace.after(bytes)
+                pace.after(bytes);
             })?;
         Ok(writer.sabotage(self.files.sabotages))
     }
@@ -180,8 +195,8 @@ impl Store {
     }
 
     /// Writes the tables of a span, each from a snapshot of its own (keeps 1).
-    fn rewrite(&self, engine: &Arc<Engine>, span: &Span) -> Result<Vec<RangeState>> {
-        let mut ranges = Vec::new();
+    fn rewrite(&self, engine: &Arc<Engine>, to: &mut Rewritten) -> Result<()> {
+        let Rewritten { span, ranges } = to;
         let mut low = span.low.clone();
         loop {
             let number = self.state.lock().take_table();
@@ -192,7 +207,7 @@ impl Store {
             }
             match written.next {
                 Some(next) => low = next,
-                None => return Ok(ranges),
+                None => return Ok(()),
             }
         }
     }
@@ -245,7 +260,8 @@ impl Store {
         Ok(written)
     }
 
-    /// Puts the new ranges in the place of the old, and then the manifest that says so.
+    /// Puts the new ranges in the place of the old, and then the manifest that says so. The deltas
+    /// of the buckets that were open are in those ranges now.
     fn finish(
         &self,
         engine: &Arc<Engine>,
@@ -283,14 +299,14 @@ impl Store {
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
-        self.remove_tables(&garbage);
+        self.remove_tables(garbage.into_iter());
         tracing::debug!(?outcome, "checkpoint");
         Ok(outcome)
     }
 
     /// Removes tables that the manifest on disk does not name any more. What cannot be removed
     /// stays until the database is opened again.
-    fn remove_tables(&self, tables: &[TableId]) {
+    fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
         for table in tables {
             let path = table.path(&self.directory);
             if let Err(error) = self.storage.remove(&path) {
@@ -321,16 +337,16 @@ fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u6
     let mut spans: Vec<Span> = Vec::new();
     for (at, range) in ranges.iter().enumerate() {
         let follows = spans.last().is_some_and(|span| span.places.end == at);
-        if !range.is_touched && !(follows && range.is_small(table_bytes)) {
+        let joins = follows && range.is_small(table_bytes);
+        if !range.is_touched && !joins {
             continue;
         }
         let high = ranges.get(at + 1).map(|next| next.lower.clone());
-        match spans.last_mut().filter(|_| follows) {
-            Some(span) => (span.places.end, span.high) = (at + 1, high),
-            None => {
-                let (low, places) = (range.lower.clone(), at..at + 1);
-                spans.push(Span { bucket, open, places, low, high });
-            }
+        if let Some(span) = spans.last_mut().filter(|_| follows) {
+            (span.places.end, span.high) = (at + 1, high);
+        } else {
+            let (low, places) = (range.lower.clone(), at..at + 1);
+            spans.push(Span { bucket, open, places, low, high });
         }
     }
     spans

@@ -54,6 +54,7 @@ impl Store {
         };
         let ranges = bucket.ranges.iter().filter_map(|range| range.table.as_ref());
         let ranges = ranges.map(open).collect::<std::result::Result<Vec<_>, _>>()?;
+        check_bounds(bucket, &ranges)?;
         let deltas = bucket.deltas.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
         let mut touched = bucket.ranges.clone();
         let load = Load { store: self, engine, bucket, table };
@@ -162,6 +163,20 @@ impl Load<'_> {
             touched.map_err(|source| self.decode_error(source))
         })
     }
+}
+
+/// Each table keeps to its range, as far as bytes can tell.
+fn check_bounds(bucket: &BucketState, tables: &[Table]) -> Result<()> {
+    if !bucket.is_ordered {
+        return Ok(());
+    }
+    let lowers = bucket.ranges.iter().filter(|range| range.table.is_some());
+    let lowers: Vec<&[u8]> = lowers.map(|range| range.lower.as_slice()).collect();
+    for (at, table) in tables.iter().enumerate() {
+        let lower = lowers.get(at).copied().unwrap_or_default();
+        table.check_range(lower, lowers.get(at + 1).copied())?;
+    }
+    Ok(())
 }
 
 /// Runs `work` for each item on a thread of its own, the first one on this. The first error wins.

@@ -37,9 +37,19 @@ pub(super) use catalog::Unopened;
 pub use checkpoint::Checkpointed;
 pub use open::Recovery;
 pub(super) use open::open;
+pub(super) use threads::Keeper;
 
 use checkpoint::Progress;
 use state::State;
+
+/// An engine that goes on behind what was recovered, and keeps the store (keeps 5).
+pub(super) fn engine(keeper: &Arc<Keeper>, settings: &Settings) -> Arc<Engine> {
+    let store = &keeper.store;
+    let (wal, durability) = (Arc::clone(&store.wal), store.files.durability);
+    let kept: Arc<Keeper> = Arc::clone(keeper);
+    let journal = Journal::new(wal, store.database, durability, kept);
+    Arc::new(Engine::recovered(settings, store.recovered, Some(journal)))
+}
 
 /// The open files of a database.
 pub(super) struct Store {
@@ -60,13 +70,6 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// An engine that goes on behind what was recovered, and keeps this store (keeps 5).
-    pub(super) fn engine(self: &Arc<Self>, settings: Settings, newest: Timestamp) -> Arc<Engine> {
-        let (wal, keeper) = (Arc::clone(&self.wal), Arc::clone(self));
-        let journal = Journal::new(wal, self.database, self.files.durability, keeper);
-        Arc::new(Engine::recovered(settings, newest, Some(journal)))
-    }
-
     pub(super) fn wal(&self) -> &Wal {
         &self.wal
     }

@@ -24,7 +24,7 @@ use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::mvcc::ops::Reader;
 use crate::storage::{Lock, Storage};
 use crate::sync::{Arc, Mutex};
-use crate::wal::{Kind, Record, Recovered, Scope, Wal, WalError};
+use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
 
 const LOCK: &str = "LOCK";
 
@@ -146,12 +146,12 @@ impl Replay<'_> {
         }
         let mut count = 0_usize;
         for op in Reader::new(record.payload) {
-            let op = op.map_err(|_| WalError::unreadable(self.directory, record.lsn))?;
+            let op = op.map_err(|_| unreadable(self.directory, record.lsn))?;
             self.state.replay(&op, record.timestamp);
             count += 1;
         }
         if count & usize::from(u16::MAX) != usize::from(record.ops) {
-            return Err(WalError::unreadable(self.directory, record.lsn).into());
+            return Err(unreadable(self.directory, record.lsn).into());
         }
         self.seen.commits += 1;
         self.seen.log_bytes += record.payload.len() as u64;

@@ -2,13 +2,14 @@
 //!
 //! 1. What they do can be done by hand: `sync`, `checkpoint`. Without them whoever commits syncs
 //!    when it is due.
-//! 2. What fails in them is told as an event, and tried again later if that can help.
+//! 2. They end when the last handle, bucket and snapshot of the database goes.
+//! 3. What fails in them is told as an event, and tried again later if that can help.
 
 use std::time::{Duration, Instant};
 
 use crate::db::background::Background;
 use crate::db::store::Store;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::txn::Engine;
 
 /// How often the log is looked after, at least.
@@ -19,19 +20,39 @@ const CHECKPOINT: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-impl Store {
-    /// Starts the threads that the options ask for.
-    pub(in crate::db) fn threads(self: &Arc<Self>, engine: &Arc<Engine>) -> Vec<Background> {
-        let upkeep = self.upkeep_thread(engine);
+/// What the engine keeps until its last commit: the threads, and then the store.
+#[derive(Debug)]
+pub(in crate::db) struct Keeper {
+    threads: Mutex<Vec<Background>>,
+    pub(in crate::db) store: Arc<Store>,
+}
+
+impl Keeper {
+    pub(in crate::db) fn new(store: Store) -> Self {
+        Self { threads: Mutex::default(), store: Arc::new(store) }
+    }
+
+    /// Starts the threads.
+    pub(in crate::db) fn start(&self, engine: &Arc<Engine>) {
+        let upkeep = self.store.upkeep_thread();
         if let (Some(upkeep), Some(journal)) = (&upkeep, engine.journal()) {
             let alarm = upkeep.alarm();
             journal.on_due(Box::new(move || alarm.ring()));
         }
-        upkeep.into_iter().chain(self.checkpoint_thread(engine)).collect()
+        let checkpoint = self.store.checkpoint_thread(engine);
+        self.threads.lock().extend(upkeep.into_iter().chain(checkpoint));
     }
 
+    /// Ends the threads.
+    pub(in crate::db) fn stop(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        drop(threads);
+    }
+}
+
+impl Store {
     /// Syncs what nobody waits for, marks a log at rest, and prepares segments.
-    fn upkeep_thread(self: &Arc<Self>, _engine: &Arc<Engine>) -> Option<Background> {
+    fn upkeep_thread(self: &Arc<Self>) -> Option<Background> {
         let store = Arc::clone(self);
         let interval = self.files.flush_interval().unwrap_or(UPKEEP).min(UPKEEP);
         Background::every("palisade-log", interval, move || {
@@ -55,7 +76,8 @@ impl Store {
     }
 
     fn checkpoint_thread(self: &Arc<Self>, engine: &Arc<Engine>) -> Option<Background> {
-        let (store, engine) = (Arc::clone(self), Arc::clone(engine));
+        // Weak: the engine keeps this thread, and ends it.
+        let (store, engine) = (Arc::clone(self), Arc::downgrade(engine));
         let (mut last, mut pause) = (Instant::now(), Duration::ZERO);
         Background::every("palisade-checkpoint", CHECKPOINT, move || {
             let is_time = store.files.checkpoint.every.is_some_and(|every| {
@@ -67,6 +89,7 @@ impl Store {
             if store.wal.poison_cause().is_some() {
                 return;
             }
+            let Some(engine) = engine.upgrade() else { return };
             match store.checkpoint(&engine) {
                 Ok(_) => pause = Duration::ZERO,
                 Err(error) => {
