@@ -24,6 +24,8 @@ mod btree_store;
 mod fluxmap;
 #[path = "common/ledger.rs"]
 mod ledger;
+#[path = "durable_regressions/own.rs"]
+mod own;
 #[path = "durable_regressions/turbokv.rs"]
 mod turbokv;
 

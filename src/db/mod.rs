@@ -66,6 +66,15 @@ struct Shared {
     vacuum: Mutex<Option<Background>>,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.vacuum.lock().take());
+        if let Some(keeper) = &self.keeper {
+            keeper.let_go(&self.engine);
+        }
+    }
+}
+
 impl Database {
     /// A database that lives in memory, with the default options.
     #[must_use]

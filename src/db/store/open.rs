@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::mvcc::ops::Reader;
 use crate::storage::{Lock, Storage};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
 
 const LOCK: &str = "LOCK";
@@ -94,6 +94,8 @@ pub(in crate::db) fn open(
         state: Mutex::new(state),
         checkpoint: Mutex::new(Progress { scanned }),
         is_closed: Mutex::new(false),
+        at_work: Mutex::default(),
+        is_closing: AtomicBool::new(false),
         _lock: lock,
     };
     let was_closed = clean_end == Some(recovered.end);
