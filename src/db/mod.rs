@@ -73,6 +73,15 @@ enum Home {
     ReadOnly(Arc<Reading>),
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.vacuum.lock().take());
+        if let Home::Files(keeper) = &self.home {
+            keeper.let_go(&self.engine);
+        }
+    }
+}
+
 impl Database {
     /// A database that lives in memory, with the default options.
     #[must_use]

@@ -158,6 +158,15 @@ impl Wal {
         self.group.sync_to(position, self.disk.poison(), || self.sync_appended())
     }
 
+    /// Refuses if a write or a sync has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Poisoned`].
+    pub(crate) fn check(&self) -> Result<(), WalError> {
+        self.disk.poison().check()
+    }
+
     /// Why the log takes no more records, if it does not.
     pub(crate) fn poison_cause(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
         self.disk.poison().cause()

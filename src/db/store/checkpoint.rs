@@ -100,6 +100,7 @@ impl Store {
     /// Writes what changed since the last checkpoint, and lets the log before it go.
     pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
         let mut progress = self.checkpoint.lock();
+        self.wal.check()?;
         let end = self.wal.position();
         self.mark_touched(engine, progress.scanned, end)?;
         progress.scanned = end;
@@ -164,16 +165,9 @@ impl Store {
 
     fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
-        let writer = TableWriter::create(
-            &*self.archive.storage,
-            &self.archive.directory,
-            origin,
-            kind,
-            0,
-            move |bytes| {
-                pace.after(bytes);
-            },
-        )?;
+        let pace = move |bytes| pace.after(bytes, || self.is_hurried());
+        let (storage, directory) = (&*self.archive.storage, &self.archive.directory);
+        let writer = TableWriter::create(storage, directory, origin, kind, 0, pace)?;
         Ok(writer.sabotage(self.files.sabotages))
     }
 
@@ -358,6 +352,9 @@ fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u6
     spans
 }
 
+/// A slow checkpoint looks so often whether the database is being closed.
+const SLICE: Duration = Duration::from_millis(20);
+
 /// Slows a writer down to so many bytes in a second.
 struct Pace {
     bytes_per_second: Option<u64>,
@@ -370,13 +367,17 @@ impl Pace {
         Self { bytes_per_second, began: Instant::now(), bytes: 0 }
     }
 
-    fn after(&mut self, bytes: u64) {
+    /// Waits until so many more bytes are due, or somebody is closing the database.
+    fn after(&mut self, bytes: u64, is_hurried: impl Fn() -> bool) {
         let Some(rate) = self.bytes_per_second else { return };
         self.bytes += bytes;
         let due = Duration::from_nanos(self.bytes.saturating_mul(1_000_000_000) / rate.max(1));
-        let ahead = due.saturating_sub(self.began.elapsed());
-        if !ahead.is_zero() {
-            thread::sleep(ahead);
+        while !is_hurried() {
+            let ahead = due.saturating_sub(self.began.elapsed());
+            if ahead.is_zero() {
+                break;
+            }
+            thread::sleep(ahead.min(SLICE));
         }
     }
 }

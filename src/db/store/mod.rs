@@ -31,7 +31,7 @@ use crate::db::files::Files;
 use crate::error::Result;
 use crate::id::{Lsn, Timestamp};
 use crate::storage::Lock;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::txn::{Backing, Engine, Journal, Settings};
 use crate::wal::Wal;
 
@@ -63,6 +63,10 @@ pub(super) struct Store {
     /// Held for the length of a checkpoint.
     checkpoint: Mutex<Progress>,
     is_closed: Mutex<bool>,
+    /// Held by the thread of checkpoints while it holds the engine.
+    at_work: Mutex<()>,
+    /// A checkpoint that is at work keeps to no rate from here on.
+    is_closing: AtomicBool,
     _lock: Box<dyn Lock>,
 }
 
@@ -78,6 +82,8 @@ impl Store {
 
     /// Puts a manifest in place that says what the state says (keeps 4).
     fn store_manifest(&self, state: &mut State, last: Timestamp, clean: Option<Lsn>) -> Result<()> {
+        // Which manifest is in place may be open since the failure.
+        self.wal.check()?;
         let manifest = state.manifest(last, clean);
         let Archive { storage, directory, .. } = &self.archive;
         let stored = manifest.store(&**storage, directory, self.files.sabotages);
@@ -87,6 +93,18 @@ impl Store {
             }
             error.source.into()
         })
+    }
+
+    /// Has a checkpoint that is at work end as soon as it can, and the thread begin none, for
+    /// somebody waits to close; or not any more.
+    fn hurry(&self, is_closing: bool) {
+        // Relaxed: who sets it and wants to be sure takes the lock of `at_work` next.
+        self.is_closing.store(is_closing, Ordering::Relaxed);
+    }
+
+    fn is_hurried(&self) -> bool {
+        // Relaxed: under the lock of `at_work`, or a hint.
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Makes everything durable and notes a clean end. Nothing may be committed afterwards.

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::ops::Reader;
 use crate::storage::Storage;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
 
 /// What opening a database found and did.
@@ -75,6 +75,8 @@ pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Reco
         files,
         checkpoint: Mutex::new(Progress { scanned }),
         is_closed: Mutex::new(false),
+        at_work: Mutex::default(),
+        is_closing: AtomicBool::new(false),
         _lock: lock,
     };
     tracing::debug!(?report, directory = %directory.display(), "database opened");

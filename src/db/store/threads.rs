@@ -43,8 +43,18 @@ impl Keeper {
         self.threads.lock().extend(upkeep.into_iter().chain(checkpoint));
     }
 
+    /// Sees to it that no thread holds the engine when the last handle of the database lets go of
+    /// it: then whoever drops that has the directory free afterwards.
+    pub(in crate::db) fn let_go(&self, engine: &Arc<Engine>) {
+        self.store.hurry(true);
+        drop(self.store.at_work.lock());
+        // Buckets and snapshots may live on, and the checkpoints with them.
+        self.store.hurry(Arc::strong_count(engine) == 1);
+    }
+
     /// Ends the threads.
     pub(in crate::db) fn stop(&self) {
+        self.store.hurry(true);
         let threads = std::mem::take(&mut *self.threads.lock());
         drop(threads);
     }
@@ -87,6 +97,10 @@ impl Store {
                 return;
             }
             if store.wal.poison_cause().is_some() {
+                return;
+            }
+            let _at_work = store.at_work.lock();
+            if store.is_hurried() {
                 return;
             }
             let Some(engine) = engine.upgrade() else { return };
