@@ -37,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use life::{Course, run};
+use palisade::testing::{Sabotage, Sabotages};
 use witness::Tally;
 
 /// Runs courses, one seed after the other, until enough states were seen or one has failed.
@@ -75,4 +76,15 @@ fn every_crash_leaves_a_prefix_with_all_that_was_promised() {
     let seconds = begun.elapsed().as_secs_f64();
     println!("{tally:?} in {seconds:.1} s, {:.0} states/s", tally.states as f64 / seconds);
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+}
+
+#[test]
+fn every_sabotage_is_caught() {
+    for rule in Sabotage::ALL {
+        let begun = Instant::now();
+        let course = |seed| Course { sabotages: Sabotages::of(rule), ..Course::of(seed) };
+        let (tally, failure) = runs(rng::env("SABOTAGE_STATES", 100_000), course);
+        let seconds = begun.elapsed().as_secs_f64();
+        println!("{rule:?}: {} states, {seconds:.1} s, {}", tally.states, failure.as_deref().unwrap_or("NOT CAUGHT"));
+    }
 }

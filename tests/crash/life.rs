@@ -86,6 +86,7 @@ impl Driver<'_> {
     fn live(&mut self, heir: Heir) -> Result<Heir, String> {
         let Heir { disk, allowed } = heir;
         self.shared.lock().tally.lives += 1;
+        self.is_full = false;
         self.last = "found".to_owned();
         let copy = disk.kill(self.planner.rng.next());
         let state = self.shared.lock().judge(&copy, &allowed)?;
@@ -335,6 +336,7 @@ impl Driver<'_> {
         }
         let seed = self.planner.rng.next();
         let setup = plan::setup(&mut self.planner.rng, self.course.sabotages);
+        disk.set_capacity(None);
         let (_, recovery, _) = recover(&disk.crash(seed), &setup)?;
         if !recovery.was_closed || recovery.discarded_bytes > 0 {
             return Err(format!("it was closed, and found so: {recovery:?}"));
