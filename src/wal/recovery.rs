@@ -14,6 +14,8 @@
 //!    to life again behind a new record.
 //! 3. An old file gets another life only after the names are durable, so that no older manifest
 //!    can come back that still needs it.
+//! 4. A segment in which a clean end may lie is given up only after a later one continues the log:
+//!    what the manifest says to be durable is never ahead of the log.
 
 use std::io;
 use std::path::Path;
@@ -112,9 +114,12 @@ impl Wal {
         let active = if let Some(old) = live.pop_if(|_| appends_to_old) {
             part_of(old, &Maker { disk: &disk, is_mapped: !options.is_full })?
         } else {
-            let end = drop_empty(&mut live, &mut free).unwrap_or(recovered.end);
+            let mut empty = Vec::new();
+            let end = drop_empty(&mut live, &mut empty).unwrap_or(recovered.end);
             stock.put_back(free.into_iter().map(Arc::new));
-            begin(&stock, &disk, database, (end, last))?
+            let part = begin(&stock, &disk, database, (end, last))?;
+            stock.put_back(empty.into_iter().map(Arc::new));
+            part
         };
         tell(stock.trim(&disk));
         let unmapped = Maker { disk: &disk, is_mapped: false };
@@ -178,12 +183,13 @@ fn settle(disk: &Disk, live: &[Live], durable: Lsn) -> Result<(), WalError> {
 }
 
 /// Takes the last segments out of the log that hold no commit, so that opening and closing alone
-/// does not make it longer. Returns the end of the log before them.
-fn drop_empty(live: &mut Vec<Live>, free: &mut Vec<Segment>) -> Option<Lsn> {
+/// does not make it longer. Returns the end of the log before them. They may be used again once
+/// the log goes on (4).
+fn drop_empty(live: &mut Vec<Live>, dropped: &mut Vec<Segment>) -> Option<Lsn> {
     let mut end = None;
     while let Some(empty) = live.pop_if(|live| live.commits == 0 && live.link.is_some()) {
         end = empty.link;
-        free.push(empty.segment);
+        dropped.push(empty.segment);
     }
     end
 }
