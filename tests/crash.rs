@@ -31,7 +31,6 @@ mod rng;
 #[path = "crash/witness.rs"]
 mod witness;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -39,6 +38,16 @@ use std::time::Instant;
 use life::{Course, run};
 use palisade::testing::{Sabotage, Sabotages};
 use witness::Tally;
+
+/// Runs a course on a thread of its name, so that a panic names the seed even if it ends in an
+/// abort.
+fn run_named(course: Course) -> (Tally, Option<String>) {
+    let name = format!("SEED={} {:?}", course.seed, course.scene);
+    let ran = std::thread::Builder::new().name(name).spawn(move || run(&course)).unwrap().join();
+    ran.unwrap_or_else(|panic| {
+        (Tally::default(), Some(format!("panic: {}", engine::said(&*panic))))
+    })
+}
 
 /// Runs courses, one seed after the other, until enough states were seen or one has failed.
 fn runs(states: u64, course: impl Fn(u64) -> Course + Sync) -> (Tally, Option<String>) {
@@ -48,10 +57,7 @@ fn runs(states: u64, course: impl Fn(u64) -> Course + Sync) -> (Tally, Option<St
         while seen.load(Ordering::Relaxed) < states && outcome.lock().unwrap().1.is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let course = course(seed);
-            let ran = catch_unwind(AssertUnwindSafe(|| run(&course)));
-            let (tally, failure) = ran.unwrap_or_else(|panic| {
-                (Tally::default(), Some(format!("panic: {}", engine::said(&*panic))))
-            });
+            let (tally, failure) = run_named(course);
             seen.fetch_add(tally.states, Ordering::Relaxed);
             let mut outcome = outcome.lock().unwrap();
             outcome.0.add(&tally);

@@ -24,7 +24,7 @@ use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
-use crate::db::store::state::{BucketState, Life, RangeState, State};
+use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
@@ -112,14 +112,15 @@ impl Store {
     /// Writes down what is pending for buckets that nobody has opened, and says what is to be
     /// written anew of the others.
     fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Vec<Span>> {
-        let mut state = self.state.lock();
-        let mut table = state.next_table;
+        let mut locked = self.state.lock();
+        let state = &mut *locked;
         let mut spans = Vec::new();
         for (&id, bucket) in &mut state.buckets {
             match &bucket.life {
                 Life::Closed(pending) if !pending.is_empty() => {
+                    // Used up at once: a later delta may fail, and this one is kept all the same.
+                    let table = take_table(&mut state.next_table);
                     let record = self.write_delta(id, table, pending.iter())?;
-                    table = table.next().expect("a database does not write 2^64 tables");
                     bucket.deltas.push(record);
                     bucket.life = Life::closed();
                 }
@@ -129,8 +130,7 @@ impl Store {
                 }
             }
         }
-        state.next_table = table;
-        drop(state);
+        drop(locked);
         // A dropped bucket may still be listed by a plan; its table answers, and is not asked for.
         spans.retain(|span| !engine.catalog().tables().get(span.open).is_dropped());
         Ok(spans)
@@ -177,7 +177,7 @@ impl Store {
         let mut ranges = Vec::new();
         let mut low = span.low.clone();
         loop {
-            let number = self.state.lock().take_table();
+            let number = take_table(&mut self.state.lock().next_table);
             let written = self.write_range(engine, span, &low, number)?;
             let lower = std::mem::take(&mut low);
             if written.record.is_some() || ranges.is_empty() {

@@ -144,13 +144,6 @@ impl State {
         self.buckets.iter().find(|(_, bucket)| &*bucket.name == name).map(|(&id, _)| id)
     }
 
-    /// A number for a new table.
-    pub(super) fn take_table(&mut self) -> TableId {
-        let id = self.next_table;
-        self.next_table = id.next().expect("a database does not write 2^64 tables");
-        id
-    }
-
     /// Notes a bucket that was created.
     pub(super) fn create(&mut self, id: StoredId, name: &str, types: Types<'_>, life: Life) {
         self.next_bucket = self.next_bucket.max(id.get().saturating_add(1));
@@ -195,6 +188,13 @@ impl State {
     pub(super) fn table_bytes(&self) -> u64 {
         self.buckets.values().flat_map(BucketState::tables).map(|table| table.length).sum()
     }
+}
+
+/// A number for a new table, of the next one.
+pub(super) fn take_table(next: &mut TableId) -> TableId {
+    let id = *next;
+    *next = id.next().expect("a database does not write 2^64 tables");
+    id
 }
 
 impl From<BucketRecord> for BucketState {
