@@ -18,8 +18,9 @@
 //!    not, and synced bytes are kept under whichever name their file then has.
 //! 3. A file's length and blocks are durable after `sync_all`; `sync_data` keeps them where it is
 //!    needed to read the bytes back.
-//! 4. A failed sync says nothing about later ones: what it should have written may be gone, and
-//!    the next sync may succeed all the same. Whoever sees one fail stops writing.
+//! 4. A failed sync says nothing about later ones: bytes that it should have written may be gone,
+//!    and the next sync may succeed all the same. Whoever sees one fail stops writing. A name that
+//!    is seen is still to be made durable by a later `sync_dir`.
 //! 5. A store into a map and a write at the same place are one and the same file content.
 //!
 //! Paths are the caller's; a storage does not know what the files mean.

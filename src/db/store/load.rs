@@ -73,8 +73,12 @@ impl Archive {
 
 impl Load<'_> {
     fn threads(entries: u64) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let useful = usize::try_from(entries / SHARE_MIN).unwrap_or(THREADS_MAX);
+        if useful <= 1 {
+            // Asking for the number of cores takes longer than loading a small bucket.
+            return 1;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         cores.min(useful).clamp(1, THREADS_MAX)
     }
 

@@ -86,7 +86,8 @@ pub enum Fault {
     /// An input/output error. A write may have happened up to some byte, a rename or removal may
     /// have happened all the same, and of what a sync should have made durable a part is durable,
     /// a part is lost although a later sync will say that all is well, and a part is still
-    /// pending.
+    /// pending. Names are not lost: a file system that cannot write its own structures stops
+    /// altogether, and does not go on showing a name that it has given up.
     Io,
     /// The device is full: nothing happened, but an allocation may be done in part. A sync fails
     /// as with [`Io`](Self::Io).

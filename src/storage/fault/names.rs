@@ -161,10 +161,10 @@ impl Names {
         self.write_back(directory, |_| true);
     }
 
-    /// A sync of a directory that fails: of what is pending a part is durable, and the rest lost.
+    /// A sync of a directory that fails: of what is pending a part is durable, and the rest is
+    /// still pending.
     pub(super) fn fail(&mut self, directory: &str, random: &mut Random) {
         self.write_back(directory, |_| random.once_in(2));
-        self.pending.retain(|change| parent(change.path()) != directory);
     }
 
     fn write_back(&mut self, directory: &str, mut written: impl FnMut(&Change) -> bool) {
