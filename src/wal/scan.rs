@@ -33,6 +33,8 @@ pub(crate) struct Scope {
     pub(crate) needed: Lsn,
     /// Where the log ended when it was closed, if nobody opened it since.
     pub(crate) clean_end: Option<Lsn>,
+    /// The log is known to have been durable up to here.
+    pub(crate) durable: Lsn,
     /// Stop at damage and report it, instead of refusing.
     pub(crate) tolerates_damage: bool,
 }
@@ -160,7 +162,7 @@ impl<'a> Walk<'a> {
             position: scope.needed,
             flaw: Flaw::End,
             last: Timestamp::ZERO,
-            durable: scope.clean_end.unwrap_or(Lsn::ZERO),
+            durable: scope.clean_end.unwrap_or(Lsn::ZERO).max(scope.durable),
             bytes: 0,
             live: Vec::new(),
         }

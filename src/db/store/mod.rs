@@ -78,7 +78,7 @@ impl Store {
 
     /// Puts a manifest in place that says what the state says (keeps 4).
     fn store_manifest(&self, state: &mut State, last: Timestamp, clean: Option<Lsn>) -> Result<()> {
-        let manifest = state.manifest(last, clean);
+        let manifest = state.manifest((last, self.wal.durable()), clean);
         let Archive { storage, directory, .. } = &self.archive;
         let stored = manifest.store(&**storage, directory, self.files.sabotages);
         stored.map_err(|error| {

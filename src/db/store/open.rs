@@ -8,7 +8,10 @@
 //!
 //! 1. Nothing is read before the directory is locked.
 //! 2. A new database exists from its manifest on; before that the directory may be tried again.
-//! 3. No table is ahead of the log: its end is at or behind the position of each table.
+//! 3. Before anything is committed the manifest says that the database is open, and how far the
+//!    log had come: its new segment can not go missing without a trace, and what stands behind a
+//!    clean end is not taken for nothing.
+//! 4. No table is ahead of the log: its end is at or behind the position of each table.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -77,6 +80,8 @@ pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Reco
         is_closed: Mutex::new(false),
         _lock: lock,
     };
+    // Keeps 3.
+    store.store_manifest(&mut store.archive.state.lock(), report.newest, None)?;
     tracing::debug!(?report, directory = %directory.display(), "database opened");
     Ok((store, report))
 }
@@ -99,9 +104,10 @@ pub(super) fn recover<T>(
     let Found { directory, manifest, is_new, began } = found;
     let (database, clean_end) = (manifest.database, manifest.clean_end);
     let newest_table = manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO);
-    let last = manifest.last_timestamp;
+    let (last, durable) = (manifest.last_timestamp, manifest.durable);
     let mut state = State::new(manifest);
-    let scope = Scope { database, needed: state.needed, clean_end, tolerates_damage: false };
+    let needed = state.needed;
+    let scope = Scope { database, needed, clean_end, durable, tolerates_damage: false };
     let mut replay = Replay { state: &mut state, directory, files, seen: NOTHING_SEEN };
     let (log, recovered) = read(&scope, &mut |record| replay.apply(&record))?;
     if recovered.end < newest_table {
@@ -171,7 +177,7 @@ impl Replay<'_> {
     }
 }
 
-/// The error for a log that ends before a table that was written from it (3).
+/// The error for a log that ends before a table that was written from it (4).
 fn ahead(directory: &Path, table: Lsn, end: Lsn) -> Error {
     let what = format!("a table was written when the log had come to {table}; it ends at {end}");
     Error::Checkpoint(CheckpointError::Corruption {
