@@ -83,7 +83,10 @@ impl Author {
         let db = self.db().clone();
         let bucket = db.bucket::<u64, String>(name).unwrap();
         let mut state = self.now();
-        if state.insert(name.into(), state.get(name).cloned().unwrap_or(Some(BTreeMap::new()))).is_none() {
+        if state
+            .insert(name.into(), state.get(name).cloned().unwrap_or(Some(BTreeMap::new())))
+            .is_none()
+        {
             self.history.push(state.clone());
         }
         for n in from..to {
@@ -284,8 +287,7 @@ fn flipped_bits() {
             let bits = used(&left.disk, &path) * 8;
             let step = env("DAMAGE_STEP", 1);
             let zeros = length(&left.disk, &path) * 8 - bits;
-            let mut offsets: Vec<_> =
-                (random.next() % step..bits).step_by(step as usize).collect();
+            let mut offsets: Vec<_> = (random.next() % step..bits).step_by(step as usize).collect();
             offsets.extend((0..zeros.min(100)).map(|_| bits + random.next() % zeros));
             for bit in offsets {
                 let disk = left.disk.kill(1);

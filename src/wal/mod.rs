@@ -37,10 +37,11 @@ mod upkeep;
 mod writer;
 
 pub use error::{Cause, Flaw, WalError};
-pub(crate) use options::{FlushPolicy, WalOptions};
+pub(crate) use find::Sighting;
+pub(crate) use options::{FlushPolicy, Scope, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
-pub(crate) use recovery::{begin_log, read_log};
-pub(crate) use scan::{Recovered, Scope};
+pub(crate) use recovery::{begin_log, read_log, sight_log};
+pub(crate) use scan::Recovered;
 pub(crate) use segment::unreadable;
 pub(crate) use upkeep::WalStats;
 pub(crate) use writer::{Reservation, Wal};
