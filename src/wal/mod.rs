@@ -42,6 +42,6 @@ pub(crate) use options::{FlushPolicy, Scope, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
 pub(crate) use recovery::{begin_log, read_log, sight_log};
 pub(crate) use scan::Recovered;
-pub(crate) use segment::unreadable;
+pub(crate) use segment::{path_of, unreadable};
 pub(crate) use upkeep::WalStats;
 pub(crate) use writer::{Reservation, Wal};

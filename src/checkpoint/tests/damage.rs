@@ -65,10 +65,12 @@ fn every_other_length_is_found() {
 }
 
 #[test]
-fn missing_table_is_an_error_of_the_system() {
+fn missing_table_is_damage() {
     let (disk, record, _) = small();
     disk.delete(&table_path(3));
-    assert!(matches!(open(&disk, origin(3), &record), Err(CheckpointError::Io { .. })));
+    let missing = open(&disk, origin(3), &record);
+    let Err(CheckpointError::Corruption { path, .. }) = missing else { panic!("{missing:?}") };
+    assert_eq!(path, table_path(3));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::db::store::lock::lock;
 use crate::db::store::state::State;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, Timestamp};
-use crate::mvcc::ops::Reader;
+use crate::mvcc::ops::{Op, Reader};
 use crate::storage::Storage;
 use crate::sync::{Arc, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
@@ -102,12 +102,10 @@ pub(super) fn recover<T>(
     read: impl FnOnce(&Scope, &mut Visit<'_>) -> Result<(T, Recovered)>,
 ) -> Result<(Archive, T, Recovery)> {
     let Found { directory, manifest, is_new, began } = found;
-    let (database, clean_end) = (manifest.database, manifest.clean_end);
-    let newest_table = manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO);
-    let (last, durable) = (manifest.last_timestamp, manifest.durable);
+    let scope = scope_of(&manifest);
+    let newest_table = newest_table(&manifest);
+    let last = manifest.last_timestamp;
     let mut state = State::new(manifest);
-    let needed = state.needed;
-    let scope = Scope { database, needed, clean_end, durable, tolerates_damage: false };
     let mut replay = Replay { state: &mut state, directory, files, seen: NOTHING_SEEN };
     let (log, recovered) = read(&scope, &mut |record| replay.apply(&record))?;
     if recovered.end < newest_table {
@@ -117,13 +115,29 @@ pub(super) fn recover<T>(
     let archive = Archive {
         storage: Arc::clone(&files.storage),
         directory: directory.to_owned(),
-        database,
+        database: scope.database,
         recovered: newest,
         recovered_end: recovered.end,
         state: Mutex::new(state),
     };
-    let was_closed = clean_end == Some(recovered.end);
+    let was_closed = scope.clean_end == Some(recovered.end);
     Ok((archive, log, report(&recovered, is_new, was_closed, newest, began)))
+}
+
+/// What of the log belongs to a manifest.
+pub(super) fn scope_of(manifest: &Manifest) -> Scope {
+    Scope {
+        database: manifest.database,
+        needed: manifest.first_needed,
+        clean_end: manifest.clean_end,
+        durable: manifest.durable,
+        tolerates_damage: false,
+    }
+}
+
+/// How far the log had come when the newest of the tables was written.
+pub(super) fn newest_table(manifest: &Manifest) -> Lsn {
+    manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO)
 }
 
 /// Takes the records of the log.
@@ -157,15 +171,10 @@ impl Replay<'_> {
         if record.kind != Kind::Commit {
             return Ok(());
         }
-        let mut count = 0_usize;
-        for op in Reader::new(record.payload) {
-            let op = op.map_err(|_| unreadable(self.directory, record.lsn))?;
-            self.state.replay(&op, record.timestamp);
-            count += 1;
-        }
-        if count & usize::from(u16::MAX) != usize::from(record.ops) {
-            return Err(unreadable(self.directory, record.lsn).into());
-        }
+        each_operation(self.directory, record, |op| {
+            self.state.replay(op, record.timestamp);
+            Ok(())
+        })?;
         self.seen.commits += 1;
         self.seen.log_bytes += record.payload.len() as u64;
         if self.seen.commits.is_multiple_of(REPORT_EVERY)
@@ -177,8 +186,25 @@ impl Replay<'_> {
     }
 }
 
+/// Passes on what a record holds.
+pub(super) fn each_operation(
+    directory: &Path,
+    record: &Record<'_>,
+    mut each: impl FnMut(&Op<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut count = 0_usize;
+    for op in Reader::new(record.payload) {
+        each(&op.map_err(|_| unreadable(directory, record.lsn))?)?;
+        count += 1;
+    }
+    if count & usize::from(u16::MAX) != usize::from(record.ops) {
+        return Err(unreadable(directory, record.lsn).into());
+    }
+    Ok(())
+}
+
 /// The error for a log that ends before a table that was written from it (4).
-fn ahead(directory: &Path, table: Lsn, end: Lsn) -> Error {
+pub(super) fn ahead(directory: &Path, table: Lsn, end: Lsn) -> Error {
     let what = format!("a table was written when the log had come to {table}; it ends at {end}");
     Error::Checkpoint(CheckpointError::Corruption {
         path: directory.to_owned(),

@@ -229,7 +229,8 @@ impl From<BucketRecord> for BucketState {
 }
 
 impl BucketState {
-    fn record(&self, id: StoredId) -> BucketRecord {
+    /// What a manifest says of it.
+    pub(super) fn record(&self, id: StoredId) -> BucketRecord {
         BucketRecord {
             id,
             name: self.name.to_string(),
