@@ -160,7 +160,7 @@ pub(super) fn every_bit(sabotages: Sabotages) -> Result<(), String> {
     let (mut refused, mut shorter) = (0, 0);
     for bit in 0..u64::from(ends[4].offset()) * 8 {
         let damaged = disk.kill(0);
-        damaged.flip_bit(path, bit);
+        assert!(damaged.flip_bit(path, bit));
         match look(&damaged, &all()) {
             Err(error) if is_refusal(&error) => refused += 1,
             Err(error) => return Err(format!("bit {bit}: {error}")),
@@ -216,7 +216,8 @@ fn damage_names_its_place_and_its_witness() {
     let (wal, _) = open(&disk);
     let ends = commit_all(&wal, 1..=9, 1500);
     drop(wal);
-    disk.flip_bit(Path::new("wal-00000001.log"), (u64::from(ends[0].offset()) + 50) * 8);
+    let bit = (u64::from(ends[0].offset()) + 50) * 8;
+    assert!(disk.flip_bit(Path::new("wal-00000001.log"), bit));
     let error = look(&disk, &all()).unwrap_err();
     let WalError::Corruption { path, offset, flaw, durable } = error else { panic!("{error}") };
     assert_eq!(path, Path::new("wal-00000001.log"));
