@@ -51,7 +51,7 @@ fn write(disk: &FaultDisk) {
     for n in 0..300 {
         numbers.insert(n, n * n).unwrap();
     }
-    words.insert("".into(), vec![]).unwrap();
+    words.insert(String::new(), vec![]).unwrap();
     words.insert("large".into(), vec![1; 9000]).unwrap();
     odd.insert((None, (-5, true), *b"abc"), -0.5).unwrap();
     odd.insert((Some(7), (5, false), [0, 255, 0]), f64::INFINITY).unwrap();
@@ -168,7 +168,7 @@ fn folder_of(disk: &FaultDisk) -> PathBuf {
 }
 
 /// Puts a version that nobody has written yet into a file, with checksums that fit.
-fn from_the_future(bytes: &mut Vec<u8>, checksum_at: usize) {
+fn from_the_future(bytes: &mut [u8], checksum_at: usize) {
     let (head, _) = bytes.split_at_mut(checksum_at);
     head.get_mut(8..10).unwrap().copy_from_slice(&u16::MAX.to_le_bytes());
     let crc = crc32fast::hash(head).to_le_bytes();
