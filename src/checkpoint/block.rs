@@ -52,6 +52,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) operation: Operation,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
+    /// The value's own checksum, as it stands before the value.
+    pub(super) value_crc: u32,
     pub(crate) position: ValuePosition,
 }
 
@@ -149,6 +151,31 @@ impl<'a> Block<'a> {
         Ok(Self { kind, offset, entries, last_key: previous.unwrap_or_default() })
     }
 
+    /// The block that begins `bytes`, by what it says about itself, and how long it is. What the
+    /// index of its table would say of it is not checked.
+    pub(super) fn read_alone(
+        path: &Path,
+        bytes: &'a [u8],
+        offset: u64,
+        kind: TableKind,
+        seed: u32,
+    ) -> Result<(Self, usize)> {
+        let wrong = |what| Err(CheckpointError::corruption(path, offset, what));
+        let Some(length) = length_of(bytes) else { return wrong("no block begins here") };
+        let Some(bytes) = bytes.get(..length) else { return wrong("no block begins here") };
+        let &[crc, _, count, _] = bytes.as_chunks().0.first_chunk().unwrap_or(&[[0; 4]; 4]);
+        let (_, entries) = bytes.split_at_checked(BLOCK_HEADER_LENGTH).unwrap_or_default();
+        let first = Entries { kind, offset, rest: entries }.next();
+        let described = IndexEntry {
+            offset,
+            length: length_u32(length),
+            crc: u32::from_le_bytes(crc),
+            entries: u32::from_le_bytes(count),
+            first_key: first.map_or(&[], |entry| entry.key),
+        };
+        Ok((Self::check(path, bytes, &described, kind, false, seed)?, length))
+    }
+
     pub(super) fn last_key(&self) -> &'a [u8] {
         self.last_key
     }
@@ -157,6 +184,12 @@ impl<'a> Block<'a> {
     pub(crate) fn entries(&self) -> Entries<'a> {
         Entries { kind: self.kind, offset: self.offset, rest: self.entries }
     }
+}
+
+/// How long the block is that begins these bytes, by its own word.
+pub(super) fn length_of(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(4..).and_then(<[u8]>::first_chunk)?;
+    usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(BLOCK_HEADER_LENGTH)
 }
 
 /// Walks the entries of a block.
@@ -182,7 +215,7 @@ impl<'a> Entries<'a> {
         let length = u32::from_le_bytes(value_length);
         let (key, rest) = rest.split_at_checked(u32::from_le_bytes(key_length) as usize)?;
         let offset = self.offset + (self.rest.len() - rest.len()) as u64;
-        let (_value_crc, rest) = rest.split_first_chunk::<VALUE_CRC_LENGTH>()?;
+        let (&value_crc, rest) = rest.split_first_chunk::<VALUE_CRC_LENGTH>()?;
         let (value, rest) = rest.split_at_checked(length as usize)?;
         match operation {
             Operation::Put => {}
@@ -191,7 +224,8 @@ impl<'a> Entries<'a> {
             Operation::Delete | Operation::Clear => return None,
         }
         let position = ValuePosition { offset, length };
-        Some((Entry { operation, key, value, position }, rest))
+        let value_crc = u32::from_le_bytes(value_crc);
+        Some((Entry { operation, key, value, value_crc, position }, rest))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, Result};
-use crate::storage::File;
+use crate::storage::{File, Storage};
 
 /// Names a table; given in rising order, and never twice in one database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,14 @@ impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// The tables of a directory by their names, in the order in which they were made.
+pub(crate) fn list_tables(storage: &dyn Storage, directory: &Path) -> Result<Vec<TableId>> {
+    let names = storage.list(directory).map_err(CheckpointError::io("list", directory))?;
+    let mut tables: Vec<_> = names.iter().filter_map(|name| TableId::of_name(name)).collect();
+    tables.sort_unstable();
+    Ok(tables)
 }
 
 /// Fills `buffer`. A file that ends before that is damaged: its length was checked.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The fields are database u128, generation u64; the next bucket u32 and table u64; the first LSN
-//! that is needed u64, the LSN of a clean end u64 (zero: none), the last timestamp u64; the number
-//! of buckets u32. A bucket is its id u32, flags u8 (1: ordered), name, key type and value type,
+//! that is needed u64, the LSN of a clean end u64 (zero: none), the LSN up to which the log was
+//! durable u64, the last timestamp u64; the number of buckets u32. A bucket is its id u32, flags u8 (1: ordered), name, key type and value type,
 //! each with a length u32; the number of tables u32. A table is its id u64, kind u8 (0: range,
 //! 1: delta), length u64, footer's checksum u32, entries u64, timestamp u64, LSN u64, and the
 //! lower bound of its range with a length u32.
@@ -54,6 +54,8 @@ pub(crate) struct Manifest {
     pub(crate) first_needed: Lsn,
     /// Where the log ends, if the database was closed; none while it is open.
     pub(crate) clean_end: Option<Lsn>,
+    /// The log was durable up to here when this was stored: it ends no earlier.
+    pub(crate) durable: Lsn,
     /// No commit at or before this time is to be made again.
     pub(crate) last_timestamp: Timestamp,
     /// The durable buckets, by rising id.
@@ -114,6 +116,7 @@ impl Manifest {
             next_table: TableId::FIRST,
             first_needed: Lsn::ZERO,
             clean_end: None,
+            durable: Lsn::ZERO,
             last_timestamp: Timestamp::ZERO,
             buckets: Vec::new(),
         }
@@ -232,6 +235,7 @@ impl Manifest {
         to.extend(self.next_table.get().to_le_bytes());
         to.extend(self.first_needed.get().to_le_bytes());
         to.extend(self.clean_end.unwrap_or(Lsn::ZERO).get().to_le_bytes());
+        to.extend(self.durable.get().to_le_bytes());
         to.extend(self.last_timestamp.get().to_le_bytes());
         to.extend(length_u32(self.buckets.len()).to_le_bytes());
         for bucket in &self.buckets {
@@ -284,6 +288,7 @@ impl Manifest {
             next_table: TableId::from_raw(fields.u64()?),
             first_needed: Lsn::from_raw(fields.u64()?),
             clean_end: Some(Lsn::from_raw(fields.u64()?)).filter(|&lsn| lsn != Lsn::ZERO),
+            durable: Lsn::from_raw(fields.u64()?),
             last_timestamp: Timestamp::from_raw(fields.u64()?),
             buckets: Vec::new(),
         };
@@ -391,6 +396,17 @@ impl TableRecord {
 fn is_unfinished(name: &str) -> bool {
     let is_ours = name == TEMPORARY_NAME || name.starts_with("tab-") || name.starts_with("wal-");
     is_ours && name.strip_suffix(".tmp").is_some()
+}
+
+/// Removes a table that the manifest on disk no longer names.
+pub(crate) fn remove_table(storage: &dyn Storage, directory: &Path, table: TableId) -> Result<()> {
+    let path = table.path(directory);
+    match storage.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CheckpointError::io("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn sync_names(storage: &dyn Storage, directory: &Path, sabotages: Sabotages) -> Result<()> {

@@ -29,12 +29,13 @@ mod error;
 mod fields;
 mod format;
 pub(crate) mod manifest;
+pub(crate) mod remains;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;
 
 pub(crate) use block::{Entry, Operation};
-pub(crate) use directory::TableId;
+pub(crate) use directory::{TableId, list_tables};
 pub use error::CheckpointError;
 pub(crate) use format::{Origin, TableKind};

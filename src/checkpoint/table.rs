@@ -7,6 +7,7 @@
 //!    their entries to add up to the number in the footer.
 //! 2. No length from the file leads to a buffer larger than the file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::block::{Block, Entry, LENGTH_MAX, VALUE_CRC_LENGTH, ValuePosition};
@@ -18,6 +19,14 @@ use super::manifest::TableRecord;
 use crate::crc::crc32;
 use crate::id::{DatabaseId, StoredId};
 use crate::storage::{Access, File, Storage};
+
+/// A part of a table's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) entries: u64,
+}
 
 /// An open table. Threads share it.
 #[derive(Debug)]
@@ -81,8 +90,12 @@ impl Table {
         id: TableId,
     ) -> Result<Self> {
         let path = id.path(directory);
-        let file = storage.open(&path, Access::Read);
-        let file = file.map_err(CheckpointError::io("open", &path))?;
+        let file = storage.open(&path, Access::Read).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                CheckpointError::corruption(&path, 0, "the table is missing")
+            }
+            _ => CheckpointError::io("open", &path)(error),
+        })?;
         let length = file.len().map_err(CheckpointError::io("measure", &path))?;
         if length < (HEADER_LENGTH + TAIL_LENGTH) as u64 {
             return Err(CheckpointError::corruption(&path, length, "the table is cut short"));
@@ -155,6 +168,15 @@ impl Table {
         self.footer.is_sorted
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The length of the file in bytes.
+    pub(crate) fn file_length(&self) -> u64 {
+        self.length
+    }
+
     /// The number of entries.
     pub(crate) fn len(&self) -> u64 {
         self.footer.entries
@@ -182,6 +204,17 @@ impl Table {
     /// The number of blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Where a block lies, how long it is, and how many entries the index gives it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such block.
+    pub(crate) fn place(&self, at: usize) -> Place {
+        let block = self.blocks.get(at).expect("the caller asks for one of the blocks");
+        let (offset, length, entries) = (block.offset, block.length.into(), block.entries.into());
+        Place { offset, length, entries }
     }
 
     fn first_key(&self, block: &BlockPlace) -> &[u8] {
@@ -281,18 +314,26 @@ impl Table {
         Ok(value)
     }
 
-    /// Reads everything, and checks it; values also by their positions.
-    pub(crate) fn verify(&self) -> Result<()> {
-        let (mut buffer, mut value) = (Vec::new(), Vec::new());
+    /// Reads everything, and checks it, each value by its own checksum too. Tells of each block in
+    /// which something is wrong, passes on the entries of the others, and goes on.
+    pub(crate) fn verify(
+        &self,
+        each: &mut dyn FnMut(Entry<'_>),
+        wrong: &mut dyn FnMut(CheckpointError),
+    ) {
+        let mut buffer = Vec::new();
         for at in 0..self.blocks() {
-            for entry in self.read_block(at, &mut buffer)?.entries() {
-                if self.read_value(entry.position, &mut value)? != entry.value {
-                    let what = "the value has changed between two readings";
-                    let offset = entry.position.offset;
-                    return Err(CheckpointError::corruption(&self.path, offset, what));
-                }
+            match self.read_block(at, &mut buffer) {
+                Ok(block) => block.entries().for_each(|entry| {
+                    if crc32(self.seed, entry.value) != entry.value_crc {
+                        let what = "the checksum of the value does not match";
+                        let offset = entry.position.offset;
+                        wrong(CheckpointError::corruption(&self.path, offset, what));
+                    }
+                    each(entry);
+                }),
+                Err(error) => wrong(error),
             }
         }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod files;
 mod options;
 mod stats;
 mod store;
+mod tools;
 
 use std::fmt;
 use std::path::Path;
@@ -25,7 +26,7 @@ use store::{Archive, Keeper, Reading, Store};
 pub use files::RecoveryStep;
 pub use options::Options;
 pub use stats::{Aborts, BucketInfo, LogStats, OldestSnapshot, Stats, Vacuumed};
-pub use store::{Checkpointed, Recovery};
+pub use store::{BackedUp, Checkpointed, Problem, Recovery, Verified};
 
 /// A handle of a database: ordered, typed buckets, and transactions over any of them.
 ///

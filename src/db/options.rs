@@ -33,7 +33,7 @@ use crate::txn::{Durability, Engine, Isolation, Settings};
 pub struct Options {
     settings: Settings,
     vacuum_every: Option<Duration>,
-    files: Files,
+    pub(super) files: Files,
 }
 
 impl Options {

@@ -10,8 +10,9 @@ use crate::id::{DatabaseId, Lsn, SegmentId};
 use crate::storage::{Access, File};
 use crate::wal::disk::{Disk, read_full};
 use crate::wal::error::{Flaw, WalError};
+use crate::wal::options::Scope;
 use crate::wal::reader::read_link;
-use crate::wal::segment::{Header, HeaderError, Segment, is_temporary, parse_name};
+use crate::wal::segment::{Header, HeaderError, RECORDS, Segment, is_temporary, parse_name};
 
 /// A segment with a good header, and where its link points if it has one.
 #[derive(Debug)]
@@ -30,17 +31,13 @@ pub(super) struct Files {
     pub(super) temporary: Vec<PathBuf>,
     /// The highest number in a name or a header.
     pub(super) highest: Option<SegmentId>,
-    /// The first bad header of a segment that is needed.
-    pub(super) damage: Option<WalError>,
+    /// What is wrong with files that may be needed.
+    pub(super) damage: Vec<WalError>,
 }
 
-/// Opens every segment and reads its header and its link.
-pub(super) fn find(
-    disk: &Disk,
-    database: DatabaseId,
-    needed: Lsn,
-    access: Access,
-) -> Result<Files, WalError> {
+/// Opens every segment and reads its header and its link. Where damage is tolerated, a file that
+/// cannot be opened or is of somebody else is damage.
+pub(super) fn find(disk: &Disk, scope: &Scope, access: Access) -> Result<Files, WalError> {
     let mut files = Files::default();
     for name in disk.list()? {
         let path = disk.path(&name);
@@ -50,24 +47,71 @@ pub(super) fn find(
         }
         let Some(id) = parse_name(&name) else { continue };
         files.highest = files.highest.max(Some(id));
-        let file = disk.open(&path, access)?;
-        match inspect(&*file, &path, id, database)? {
-            Ok(header) => {
-                let segment = Segment::new(header, path, file);
-                let link = read_link(&segment)?;
-                files.found.insert(id, Found { segment, link });
-            }
-            Err(flaw) => {
-                if id >= needed.segment() && files.damage.is_none() {
-                    let path = path.clone();
-                    files.damage =
-                        Some(WalError::Corruption { path, offset: 0, flaw, durable: needed });
+        match look(disk, &path, (id, scope.database), access) {
+            Ok(Ok(found)) => drop(files.found.insert(id, found)),
+            Ok(Err(flaw)) => {
+                if id >= scope.needed.segment() {
+                    let (path, durable) = (path.clone(), scope.needed);
+                    files.damage.push(WalError::Corruption { path, offset: 0, flaw, durable });
                 }
                 files.junk.push(path);
             }
+            Err(error) if scope.tolerates_damage => {
+                files.damage.push(error);
+                files.junk.push(path);
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(files)
+}
+
+fn look(
+    disk: &Disk,
+    path: &Path,
+    (segment, database): (SegmentId, DatabaseId),
+    access: Access,
+) -> Result<Result<Found, Flaw>, WalError> {
+    let file = disk.open(path, access)?;
+    let header = match inspect(&*file, path, segment, database)? {
+        Ok(header) => header,
+        Err(flaw) => return Ok(Err(flaw)),
+    };
+    let segment = Segment::new(header, path.to_owned(), file);
+    let link = read_link(&segment)?;
+    Ok(Ok(Found { segment, link }))
+}
+
+/// A segment as it describes itself, for whoever does not know to which database it belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sighting {
+    pub(crate) database: DatabaseId,
+    /// Where its records begin, if there is one.
+    pub(crate) records: Option<Lsn>,
+}
+
+/// The segments of a directory that can be read, oldest first.
+pub(super) fn sight(disk: &Disk) -> Result<Vec<Sighting>, WalError> {
+    let mut seen = Vec::new();
+    for name in disk.list()? {
+        let path = disk.path(&name);
+        let Some(id) = parse_name(&name) else { continue };
+        let Some(database) = database_of(disk, &path)? else { continue };
+        if let Ok(Found { segment, link }) = look(disk, &path, (id, database), Access::Read)? {
+            let records = link.map(|_| segment.at(RECORDS));
+            seen.push(Sighting { database, records });
+        }
+    }
+    Ok(seen)
+}
+
+/// To which database a segment belongs, if it has a good header.
+fn database_of(disk: &Disk, path: &Path) -> Result<Option<DatabaseId>, WalError> {
+    let Ok(file) = disk.open(path, Access::Read) else { return Ok(None) };
+    let mut bytes = [0; 64];
+    let read = read_full(&*file, path, &mut bytes, 0)?;
+    let header = Header::decode(bytes.get(..read).unwrap_or_default());
+    Ok(header.ok().map(|header| header.database))
 }
 
 /// The header of a file with the name of `segment`, or what is wrong with it.

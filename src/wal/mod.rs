@@ -37,9 +37,10 @@ mod upkeep;
 mod writer;
 
 pub use error::{Flaw, WalError};
-pub(crate) use options::{FlushPolicy, WalOptions};
+pub(crate) use find::Sighting;
+pub(crate) use options::{FlushPolicy, Scope, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
-pub(crate) use recovery::{begin_log, read_log};
-pub(crate) use scan::{Recovered, Scope};
-pub(crate) use segment::unreadable;
+pub(crate) use recovery::{begin_log, read_log, sight_log};
+pub(crate) use scan::Recovered;
+pub(crate) use segment::{path_of, unreadable};
 pub(crate) use writer::Wal;

@@ -1,9 +1,25 @@
-//! What the log is told when it is opened.
+//! What the log is told when it is opened or read.
 
 use std::time::Duration;
 
+use crate::id::{DatabaseId, Lsn};
 use crate::storage::Sabotages;
 use crate::wal::segment::RECORDS;
+
+/// What to read, and how strictly.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    /// The database whose log it is.
+    pub(crate) database: DatabaseId,
+    /// Where the records begin that are wanted; zero for all.
+    pub(crate) needed: Lsn,
+    /// Where the log ended when it was closed, if nobody opened it since.
+    pub(crate) clean_end: Option<Lsn>,
+    /// The log is known to have been durable up to here.
+    pub(crate) durable: Lsn,
+    /// Stop at damage and report it, instead of refusing.
+    pub(crate) tolerates_damage: bool,
+}
 
 /// How the log works.
 #[derive(Clone, Copy, Debug)]

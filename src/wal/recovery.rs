@@ -21,14 +21,15 @@ use std::path::Path;
 use crossbeam_utils::CachePadded;
 
 use crate::id::{DatabaseId, Lsn, SegmentId, Timestamp};
-use crate::storage::{Access, Sabotage, Storage};
+use crate::storage::{Access, Sabotage, Sabotages, Storage};
 use crate::sync::{Arc, Mutex};
 use crate::wal::disk::{Disk, read_full};
 use crate::wal::error::WalError;
+use crate::wal::find::{Sighting, sight};
 use crate::wal::group::Group;
-use crate::wal::options::WalOptions;
+use crate::wal::options::{Scope, WalOptions};
 use crate::wal::record::{LINK_FRAME, Note, Record};
-use crate::wal::scan::{Live, Recovered, Scanned, Scope, scan};
+use crate::wal::scan::{Live, Recovered, Scanned, scan};
 use crate::wal::segment::{Header, Maker, RECORDS};
 use crate::wal::stock::Stock;
 use crate::wal::tail::{Part, Tail};
@@ -51,6 +52,19 @@ pub(crate) fn read_log<E: From<WalError>>(
 ) -> Result<Recovered, E> {
     let disk = Disk::new(storage, directory, options.sabotages);
     Ok(scan(&disk, scope, Access::Read, visit)?.recovered)
+}
+
+/// The segments of a directory as they describe themselves, oldest first, for whoever does not know
+/// what to expect. Those that cannot be read are left out.
+///
+/// # Errors
+///
+/// Failures to read.
+pub(crate) fn sight_log(
+    storage: Arc<dyn Storage>,
+    directory: &Path,
+) -> Result<Vec<Sighting>, WalError> {
+    sight(&Disk::new(storage, directory, Sabotages::default()))
 }
 
 /// Begins a log in a directory that has none, as if it had come to `end` and the commit `last`:

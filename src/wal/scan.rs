@@ -15,27 +15,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 
-use crate::id::{DatabaseId, Lsn, SegmentId, Timestamp};
+use crate::id::{Lsn, SegmentId, Timestamp};
 use crate::storage::Access;
 use crate::wal::disk::Disk;
 use crate::wal::error::{Flaw, WalError};
 use crate::wal::find::{Found, find};
+use crate::wal::options::Scope;
 use crate::wal::reader::{Remains, Scanner, Step, probe};
 use crate::wal::record::{Kind, Record};
 use crate::wal::segment::{RECORDS, Segment};
-
-/// What to read, and how strictly.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scope {
-    /// The database whose log it is.
-    pub(crate) database: DatabaseId,
-    /// Where the records begin that are wanted; zero for all.
-    pub(crate) needed: Lsn,
-    /// Where the log ended when it was closed, if nobody opened it since.
-    pub(crate) clean_end: Option<Lsn>,
-    /// Stop at damage and report it, instead of refusing.
-    pub(crate) tolerates_damage: bool,
-}
 
 /// How the log was found.
 #[derive(Clone, Debug)]
@@ -56,8 +44,8 @@ pub(crate) struct Recovered {
     pub(crate) discarded_bytes: u64,
     /// How far the log is known to have been durable.
     pub(crate) durable: Lsn,
-    /// The damage at the end, where it is tolerated.
-    pub(crate) damage: Option<WalError>,
+    /// What is damaged, where that is tolerated; the last one is what the log ended at, if it did.
+    pub(crate) damage: Vec<WalError>,
 }
 
 /// A segment in which a part of the log lies.
@@ -96,27 +84,20 @@ pub(super) fn scan<E: From<WalError>>(
     access: Access,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<Scanned, E> {
-    let mut files = find(disk, scope.database, scope.needed, access)?;
+    let mut files = find(disk, scope, access)?;
     let mut walk = Walk::new(disk, scope);
-    let mut damage = files.damage.take();
-    if let Some(damage) = &damage
-        && !scope.tolerates_damage
-    {
-        return Err(damage.clone().into());
-    }
-    match walk.start(&files.found) {
-        Ok(None) => {}
-        Ok(Some(start)) => walk.follow(start, &mut files.found, visit)?,
-        Err(missing) if scope.tolerates_damage => damage = Some(missing),
-        Err(missing) => return Err(missing.into()),
+    let mut damage = std::mem::take(&mut files.damage);
+    let start = walk.start(&files.found).unwrap_or_else(|missing| {
+        damage.push(missing);
+        None
+    });
+    refuse(&damage, scope)?;
+    if let Some(start) = start {
+        walk.follow(start, &mut files.found, visit)?;
     }
     let remains = walk.remains(&files.found)?;
-    if let Some(proven) = walk.proven_damage() {
-        if !scope.tolerates_damage {
-            return Err(proven.into());
-        }
-        damage = damage.or(Some(proven));
-    }
+    damage.extend(walk.proven_damage());
+    refuse(&damage, scope)?;
     let recovered = Recovered {
         end: walk.position,
         last: walk.last,
@@ -136,6 +117,14 @@ pub(super) fn scan<E: From<WalError>>(
         highest: files.highest,
         recovered,
     })
+}
+
+/// Damage is an error, unless it is tolerated.
+fn refuse(damage: &[WalError], scope: &Scope) -> Result<(), WalError> {
+    match damage.first() {
+        Some(first) if !scope.tolerates_damage => Err(first.clone()),
+        _ => Ok(()),
+    }
 }
 
 /// The way along the log.
@@ -160,7 +149,7 @@ impl<'a> Walk<'a> {
             position: scope.needed,
             flaw: Flaw::End,
             last: Timestamp::ZERO,
-            durable: scope.clean_end.unwrap_or(Lsn::ZERO),
+            durable: scope.clean_end.unwrap_or(Lsn::ZERO).max(scope.durable),
             bytes: 0,
             live: Vec::new(),
         }

@@ -34,10 +34,15 @@ pub(super) fn name(segment: SegmentId) -> String {
     format!("wal-{segment}.log")
 }
 
+/// The file in which a position lies.
+pub(crate) fn path_of(directory: &Path, at: Lsn) -> PathBuf {
+    directory.join(name(at.segment()))
+}
+
 /// The error for a record that is sound, and holds nothing that this version understands.
 pub(crate) fn unreadable(directory: &Path, at: Lsn) -> WalError {
     WalError::Corruption {
-        path: directory.join(name(at.segment())),
+        path: path_of(directory, at),
         offset: at.offset().into(),
         flaw: Flaw::Field,
         durable: at,

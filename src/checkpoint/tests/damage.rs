@@ -27,7 +27,7 @@ fn large() -> (FaultDisk, TableRecord, Content) {
 /// Opens and reads all of a table that is damaged.
 #[track_caller]
 fn assert_refused(disk: &FaultDisk, record: &TableRecord, what: impl std::fmt::Display) {
-    let read = |table: Result<Table, CheckpointError>| table.and_then(|table| table.verify());
+    let read = |table: Result<Table, CheckpointError>| table.and_then(|table| verify(&table));
     let listed = read(open(disk, origin(3), record));
     let unlisted = read(Table::open_unlisted(disk, directory(), record.table));
     for result in [listed, unlisted] {
@@ -51,7 +51,7 @@ fn every_flipped_bit_is_found() {
         assert_eq!(opened.is_ok(), is_block, "bit {bit}");
         assert!(disk.flip_bit(&table_path(3), bit));
     }
-    open(&disk, origin(3), &record).unwrap().verify().unwrap();
+    verify(&open(&disk, origin(3), &record).unwrap()).unwrap();
 }
 
 #[test]
@@ -70,10 +70,12 @@ fn every_other_length_is_found() {
 }
 
 #[test]
-fn missing_table_is_an_error_of_the_system() {
+fn missing_table_is_damage() {
     let (disk, record, _) = small();
     disk.delete(&table_path(3));
-    assert!(matches!(open(&disk, origin(3), &record), Err(CheckpointError::Io { .. })));
+    let missing = open(&disk, origin(3), &record);
+    let Err(CheckpointError::Corruption { path, .. }) = missing else { panic!("{missing:?}") };
+    assert_eq!(path, table_path(3));
 }
 
 #[test]
@@ -336,7 +338,7 @@ fn impossible_operations_are_refused() {
     ];
     let record = write(&disk, origin(3), TableKind::Delta, &content);
     let bytes = disk.content(&table_path(3)).unwrap();
-    open(&disk, origin(3), &record).unwrap().verify().unwrap();
+    verify(&open(&disk, origin(3), &record).unwrap()).unwrap();
     // The operations of the first entry, which has a value, and of the second, which has a key.
     let second = 80 + 1 + 8 + 3 + 4 + 1;
     for (at, operation) in [(80, 0), (80, 2), (80, 3), (80, 4), (second, 3), (second, 0x81)] {

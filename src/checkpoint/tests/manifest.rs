@@ -84,6 +84,7 @@ prop_compose! {
             next_table: TableId::from_raw(next_table),
             first_needed: Lsn::from_raw(needed),
             clean_end: end.map(Lsn::from_raw),
+            durable: Lsn::from_raw(end.unwrap_or(7)),
             last_timestamp: Timestamp::from_raw(last),
             buckets,
         }

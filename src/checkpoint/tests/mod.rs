@@ -79,6 +79,17 @@ fn read(table: &Table) -> Result<(Content, Vec<ValuePosition>), CheckpointError>
     Ok((content, positions))
 }
 
+/// Reads all of a table; the first thing that is wrong is the error.
+fn verify(table: &Table) -> Result<(), CheckpointError> {
+    let (mut entries, mut problems) = (0, Vec::new());
+    table.verify(&mut |_| entries += 1, &mut |problem| problems.push(problem));
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None if entries == table.len() => Ok(()),
+        None => panic!("{entries} entries of {}", table.len()),
+    }
+}
+
 fn manifest(tables: Vec<TableRecord>) -> Manifest {
     let mut manifest = Manifest::new(DATABASE);
     manifest.next_bucket = StoredId::from_raw(8);

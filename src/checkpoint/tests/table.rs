@@ -45,7 +45,7 @@ proptest! {
         prop_assert!(table.is_sorted());
         prop_assert_eq!(table.len(), content.len() as u64);
         check_positions(&table, &content, &positions);
-        table.verify().unwrap();
+        verify(&table).unwrap();
         let ends = entries.first_key_value().zip(entries.last_key_value());
         prop_assert!(table.bounds() == ends.map(|(first, last)| (&first.0[..], &last.0[..])));
     }
@@ -272,7 +272,7 @@ fn failing_calls_are_told_or_survived() {
             let disk = quiet_disk();
             disk.fail_at(call, fault);
             match attempt(&disk) {
-                Ok(record) => open(&disk, origin(3), &record).unwrap().verify().unwrap(),
+                Ok(record) => verify(&open(&disk, origin(3), &record).unwrap()).unwrap(),
                 Err(CheckpointError::Io { .. }) => {
                     told += 1;
                     // A rename that failed may have happened.

@@ -18,19 +18,18 @@
 //! 5. A checkpoint writes at most all data, and comes after the log has grown by a part of that;
 //!    so bytes written stay within a constant of bytes logged.
 
-use std::time::{Duration, Instant};
-
 use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
+use crate::db::store::pace::Pace;
 use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
 use crate::mvcc::stored::{DumpError, EncodedRange};
 use crate::storage::Sabotage;
-use crate::sync::{Arc, thread};
+use crate::sync::Arc;
 use crate::txn::{Engine, Snapshot};
 use crate::wal::{Kind, unreadable};
 
@@ -350,34 +349,4 @@ fn plan(bucket: StoredId, open: BucketId, ranges: &[RangeState], table_bytes: u6
         }
     }
     spans
-}
-
-/// A slow checkpoint looks so often whether the database is being closed.
-const SLICE: Duration = Duration::from_millis(20);
-
-/// Slows a writer down to so many bytes in a second.
-struct Pace {
-    bytes_per_second: Option<u64>,
-    began: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second, began: Instant::now(), bytes: 0 }
-    }
-
-    /// Waits until so many more bytes are due, or somebody is closing the database.
-    fn after(&mut self, bytes: u64, is_hurried: impl Fn() -> bool) {
-        let Some(rate) = self.bytes_per_second else { return };
-        self.bytes += bytes;
-        let due = Duration::from_nanos(self.bytes.saturating_mul(1_000_000_000) / rate.max(1));
-        while !is_hurried() {
-            let ahead = due.saturating_sub(self.began.elapsed());
-            if ahead.is_zero() {
-                break;
-            }
-            thread::sleep(ahead.min(SLICE));
-        }
-    }
 }

@@ -16,14 +16,19 @@
 //! 5. The store outlives the engine's last commit: the engine keeps it.
 
 mod archive;
+mod backup;
 mod catalog;
+mod changes;
 mod checkpoint;
 mod load;
 mod lock;
 mod open;
+mod pace;
 mod read_only;
 mod state;
+mod target;
 mod threads;
+mod verify;
 
 use std::fmt;
 
@@ -36,12 +41,15 @@ use crate::txn::{Backing, Engine, Journal, Settings};
 use crate::wal::Wal;
 
 pub(super) use archive::Archive;
+pub use backup::BackedUp;
 pub(super) use catalog::Unopened;
 pub use checkpoint::Checkpointed;
 pub use open::Recovery;
 pub(super) use open::open;
 pub(super) use read_only::{Reading, engine as reading_engine, examine, open_read_only};
 pub(super) use threads::Keeper;
+pub(super) use verify::verify;
+pub use verify::{Problem, Verified};
 
 use checkpoint::Progress;
 use state::State;
@@ -84,7 +92,7 @@ impl Store {
     fn store_manifest(&self, state: &mut State, last: Timestamp, clean: Option<Lsn>) -> Result<()> {
         // Which manifest is in place may be open since the failure.
         self.wal.check()?;
-        let manifest = state.manifest(last, clean);
+        let manifest = state.manifest((last, self.wal.durable()), clean);
         let Archive { storage, directory, .. } = &self.archive;
         let stored = manifest.store(&**storage, directory, self.files.sabotages);
         stored.map_err(|error| {

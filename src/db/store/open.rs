@@ -8,7 +8,10 @@
 //!
 //! 1. Nothing is read before the directory is locked.
 //! 2. A new database exists from its manifest on; before that the directory may be tried again.
-//! 3. No table is ahead of the log: its end is at or behind the position of each table.
+//! 3. Before anything is committed the manifest says that the database is open, and how far the
+//!    log had come: its new segment can not go missing without a trace, and what stands behind a
+//!    clean end is not taken for nothing.
+//! 4. No table is ahead of the log: its end is at or behind the position of each table.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,7 +26,7 @@ use crate::db::store::lock::lock;
 use crate::db::store::state::State;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, Timestamp};
-use crate::mvcc::ops::Reader;
+use crate::mvcc::ops::{Op, Reader};
 use crate::storage::Storage;
 use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
@@ -79,6 +82,8 @@ pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Reco
         is_closing: AtomicBool::new(false),
         _lock: lock,
     };
+    // Keeps 3.
+    store.store_manifest(&mut store.archive.state.lock(), report.newest, None)?;
     tracing::debug!(?report, directory = %directory.display(), "database opened");
     Ok((store, report))
 }
@@ -99,11 +104,10 @@ pub(super) fn recover<T>(
     read: impl FnOnce(&Scope, &mut Visit<'_>) -> Result<(T, Recovered)>,
 ) -> Result<(Archive, T, Recovery)> {
     let Found { directory, manifest, is_new, began } = found;
-    let (database, clean_end) = (manifest.database, manifest.clean_end);
-    let newest_table = manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO);
+    let scope = scope_of(&manifest);
+    let newest_table = newest_table(&manifest);
     let last = manifest.last_timestamp;
     let mut state = State::new(manifest);
-    let scope = Scope { database, needed: state.needed, clean_end, tolerates_damage: false };
     let mut replay = Replay { state: &mut state, directory, files, seen: NOTHING_SEEN };
     let (log, recovered) = read(&scope, &mut |record| replay.apply(&record))?;
     if recovered.end < newest_table {
@@ -113,13 +117,29 @@ pub(super) fn recover<T>(
     let archive = Archive {
         storage: Arc::clone(&files.storage),
         directory: directory.to_owned(),
-        database,
+        database: scope.database,
         recovered: newest,
         recovered_end: recovered.end,
         state: Mutex::new(state),
     };
-    let was_closed = clean_end == Some(recovered.end);
+    let was_closed = scope.clean_end == Some(recovered.end);
     Ok((archive, log, report(&recovered, is_new, was_closed, newest, began)))
+}
+
+/// What of the log belongs to a manifest.
+pub(super) fn scope_of(manifest: &Manifest) -> Scope {
+    Scope {
+        database: manifest.database,
+        needed: manifest.first_needed,
+        clean_end: manifest.clean_end,
+        durable: manifest.durable,
+        tolerates_damage: false,
+    }
+}
+
+/// How far the log had come when the newest of the tables was written.
+pub(super) fn newest_table(manifest: &Manifest) -> Lsn {
+    manifest.tables().map(|(_, table)| table.lsn).max().unwrap_or(Lsn::ZERO)
 }
 
 /// Takes the records of the log.
@@ -153,15 +173,10 @@ impl Replay<'_> {
         if record.kind != Kind::Commit {
             return Ok(());
         }
-        let mut count = 0_usize;
-        for op in Reader::new(record.payload) {
-            let op = op.map_err(|_| unreadable(self.directory, record.lsn))?;
-            self.state.replay(&op, record.timestamp);
-            count += 1;
-        }
-        if count & usize::from(u16::MAX) != usize::from(record.ops) {
-            return Err(unreadable(self.directory, record.lsn).into());
-        }
+        each_operation(self.directory, record, |op| {
+            self.state.replay(op, record.timestamp);
+            Ok(())
+        })?;
         self.seen.commits += 1;
         self.seen.log_bytes += record.payload.len() as u64;
         if self.seen.commits.is_multiple_of(REPORT_EVERY)
@@ -173,8 +188,25 @@ impl Replay<'_> {
     }
 }
 
-/// The error for a log that ends before a table that was written from it (3).
-fn ahead(directory: &Path, table: Lsn, end: Lsn) -> Error {
+/// Passes on what a record holds.
+pub(super) fn each_operation(
+    directory: &Path,
+    record: &Record<'_>,
+    mut each: impl FnMut(&Op<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut count = 0_usize;
+    for op in Reader::new(record.payload) {
+        each(&op.map_err(|_| unreadable(directory, record.lsn))?)?;
+        count += 1;
+    }
+    if count & usize::from(u16::MAX) != usize::from(record.ops) {
+        return Err(unreadable(directory, record.lsn).into());
+    }
+    Ok(())
+}
+
+/// The error for a log that ends before a table that was written from it (4).
+pub(super) fn ahead(directory: &Path, table: Lsn, end: Lsn) -> Error {
     let what = format!("a table was written when the log had come to {table}; it ends at {end}");
     Error::Checkpoint(CheckpointError::Corruption {
         path: directory.to_owned(),

@@ -131,8 +131,13 @@ impl State {
         }
     }
 
-    /// The manifest that says this, one generation on.
-    pub(super) fn manifest(&mut self, last: Timestamp, clean_end: Option<Lsn>) -> Manifest {
+    /// The manifest that says this, one generation on, with the last commit and the end of the log
+    /// as far as it is durable.
+    pub(super) fn manifest(
+        &mut self,
+        (last, durable): (Timestamp, Lsn),
+        clean_end: Option<Lsn>,
+    ) -> Manifest {
         self.generation += 1;
         let buckets = self.buckets.iter().map(|(&id, bucket)| bucket.record(id));
         Manifest {
@@ -142,6 +147,7 @@ impl State {
             next_table: self.next_table,
             first_needed: self.needed,
             clean_end,
+            durable,
             last_timestamp: last,
             buckets: buckets.collect(),
         }
@@ -228,7 +234,8 @@ impl From<BucketRecord> for BucketState {
 }
 
 impl BucketState {
-    fn record(&self, id: StoredId) -> BucketRecord {
+    /// What a manifest says of it.
+    pub(super) fn record(&self, id: StoredId) -> BucketRecord {
         BucketRecord {
             id,
             name: self.name.to_string(),

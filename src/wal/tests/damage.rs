@@ -73,7 +73,7 @@ impl Store {
         }
         let verdict = match look(damaged, &scope) {
             Ok((_, strict)) if strict != found => return Err("salvage sees another log".to_owned()),
-            Ok(_) if salvaged.damage.is_some() => return Err("damage was not told".to_owned()),
+            Ok(_) if !salvaged.damage.is_empty() => return Err("damage was not told".to_owned()),
             Ok((_, found)) if found == self.commits => Verdict::Same,
             Ok((_, found)) if self.commits.starts_with(&found) && !is_clean => Verdict::Shorter,
             Ok((_, found)) => return Err(format!("{} of {}", found.len(), self.commits.len())),
@@ -227,7 +227,7 @@ fn damage_names_its_place_and_its_witness() {
     assert_eq!(found, contents(1..=1, 1500));
     assert_eq!(recovered.end, ends[0]);
     assert_eq!(recovered.discarded_records, 8 + 4 + 4, "seals and links among them");
-    assert!(matches!(recovered.damage, Some(WalError::Corruption { .. })));
+    assert!(matches!(recovered.damage[..], [WalError::Corruption { .. }]));
 }
 
 proptest! {

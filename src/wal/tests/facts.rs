@@ -302,7 +302,7 @@ fn recovery_says_what_it_found() {
     assert_eq!(recovered.flaw, Flaw::PayloadChecksum);
     assert_eq!((recovered.discarded_records, recovered.discarded_bytes), (3, 3 * 144));
     assert_eq!((recovered.commits, recovered.bytes), (3, 48 + 3 * 144));
-    assert!(recovered.damage.is_none());
+    assert!(recovered.damage.is_empty());
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Model {
             database: DATABASE,
             needed: self.needed,
             clean_end: self.clean_end,
+            durable: Lsn::ZERO,
             tolerates_damage: false,
         }
     }

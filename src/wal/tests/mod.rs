@@ -35,7 +35,8 @@ fn all() -> Scope {
 }
 
 fn from(needed: Lsn) -> Scope {
-    Scope { database: DATABASE, needed, clean_end: None, tolerates_damage: false }
+    let (clean_end, durable) = (None, Lsn::ZERO);
+    Scope { database: DATABASE, needed, clean_end, durable, tolerates_damage: false }
 }
 
 /// Small segments, and nothing that depends on a clock.
