@@ -3,13 +3,16 @@
 //!
 //! `tests/fixtures/v1` has two stores of format 1: one that was closed, and one whose process was
 //! killed, with a checkpoint, a delta of a bucket that nobody opened, a record larger than its
-//! segment, and a tail of commits in the log. They are never written again.
+//! segment, and a tail of commits in the log.
 //!
 //! For a new version of the format, and only then, add its stores once, beside the old ones:
 //!
 //! ```text
 //! cargo test --all-features --test format -- --ignored write_the_stores_of_a_new_version
 //! ```
+//!
+//! Until a version is released, its stores are written anew whenever it changes: remove the folder
+//! and run the same command. From its release on they are never touched.
 //!
 //! The policy is in `src/design/format.rs`.
 

@@ -51,5 +51,5 @@
 //!    another name.
 //!
 //! The number of all of them is 1 today. For each version there is a store in `tests/fixtures`,
-//! closed and not closed, which `tests/format.rs` opens; they are never written again. The test
-//! tells how to add the next one.
+//! closed and not closed, which `tests/format.rs` opens; from the release of the version on they are
+//! never written again. The test tells how to add the next one.
