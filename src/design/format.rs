@@ -38,7 +38,7 @@
 //! 1. **In every version** magic, version and the checksum of a header stay where they are. So a
 //!    release tells another version from damage, and says so:
 //!    [`WalError::Version`](crate::WalError::Version),
-//!    [`CheckpointError::Version`](crate::CheckpointError::Version). It has written nothing then.
+//!    [`CheckpointError::Version`](crate::CheckpointError::Version). The file is left as it is.
 //! 2. **The version of a file kind rises** with every change that an older release would misread:
 //!    another field, another meaning, another checksum, another kind of record. There are no
 //!    compatible additions; flags and reserved bytes that this release does not know are refused.
