@@ -7,6 +7,7 @@
 
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "our own names")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

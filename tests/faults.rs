@@ -5,12 +5,13 @@
 //! least what was promised.
 
 #![cfg(all(target_os = "linux", feature = "testing"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use palisade::{Database, Durability, Error, Options, WalError};
 
@@ -278,7 +279,9 @@ fn write_until_refused(db: &Database, acked: &AtomicU64, cut: impl FnOnce()) {
                 })
             })
             .collect();
-        while acked.load(Ordering::Relaxed) < enough && !writers.iter().all(|it| it.is_finished()) {
+        while acked.load(Ordering::Relaxed) < enough
+            && !writers.iter().all(ScopedJoinHandle::is_finished)
+        {
             thread::yield_now();
         }
         cut();

@@ -2,6 +2,7 @@
 //! on where it was, and in the end it is what a fresh run in memory makes.
 
 #![cfg(all(unix, feature = "testing"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -44,7 +45,13 @@ fn make_texts(folder: &Path, rng: &mut Rng) {
 }
 
 /// What an index holds, with names instead of numbers: those depend on the order of the runs.
-fn content(index: &Index) -> (Vec<(String, u32, String)>, Vec<(String, Tally)>) {
+#[derive(PartialEq, Eq)]
+struct Content {
+    words: Vec<(String, u32, String)>,
+    totals: Vec<(String, Tally)>,
+}
+
+fn content(index: &Index) -> Content {
     let snapshot = index.db.snapshot();
     let entries = snapshot.iter(&index.files).unwrap();
     let names: std::collections::BTreeMap<_, _> =
@@ -55,7 +62,8 @@ fn content(index: &Index) -> (Vec<(String, u32, String)>, Vec<(String, Tally)>) 
     let mut words: Vec<_> = words.collect();
     words.sort();
     let totals = snapshot.iter(&index.totals).unwrap();
-    (words, totals.map(|(folder, &total)| (folder.clone(), total)).collect())
+    let totals = totals.map(|(folder, &total)| (folder.clone(), total)).collect();
+    Content { words, totals }
 }
 
 fn options() -> Options {
@@ -81,8 +89,12 @@ fn indexer() {
     let tell = |name: &str| (&told).write_all(format!("{name}\n").as_bytes()).unwrap();
     let snapshot = index.db.snapshot();
     let is_new = |name: &String| !snapshot.contains_key(&index.files, name).unwrap();
-    let tell_if_new = |name: &String| is_new(name).then(|| tell(name));
-    index.build(&sources, |source| drop(tell_if_new(&source.name))).unwrap();
+    let tell_if_new = |name: &String| {
+        if is_new(name) {
+            tell(name);
+        }
+    };
+    index.build(&sources, |source| tell_if_new(&source.name)).unwrap();
 }
 
 #[test]

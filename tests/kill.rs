@@ -10,6 +10,7 @@
 //! ```
 
 #![cfg(all(unix, feature = "testing"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

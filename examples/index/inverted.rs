@@ -199,11 +199,7 @@ impl Index {
     }
 
     /// Takes files out with all their words, one transaction each.
-    fn remove(
-        &self,
-        snapshot: &Snapshot,
-        stale: &[(&String, &FileEntry)],
-    ) -> palisade::Result<()> {
+    fn remove(&self, snapshot: &Snapshot, stale: &[(&String, &FileEntry)]) -> palisade::Result<()> {
         let numbers: BTreeSet<_> = stale.iter().map(|(_, entry)| entry.number).collect();
         let mut postings: BTreeMap<FileNumber, Vec<&Posting>> = BTreeMap::new();
         if !numbers.is_empty() {
@@ -249,11 +245,7 @@ impl Index {
 
     /// Indexes all files that are not there on the worker threads, while a reader checks snapshots;
     /// calls `done` after each. Returns the number of snapshots that were checked.
-    pub(crate) fn build(
-        &self,
-        sources: &[Source],
-        done: impl Fn(&Source) + Sync,
-    ) -> Fallible<u64> {
+    pub(crate) fn build(&self, sources: &[Source], done: impl Fn(&Source) + Sync) -> Fallible<u64> {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = scope.spawn(|| -> Fallible<u64> {
@@ -313,7 +305,8 @@ impl Index {
                 let total = totals.entry(source.folder()).or_default();
                 *total = *total + counted.tally;
                 let file = source.number;
-                words.extend(counted.words.into_iter().map(|(word, n)| (Posting { word, file }, n)));
+                words
+                    .extend(counted.words.into_iter().map(|(word, n)| (Posting { word, file }, n)));
             }
         }
         self.audit(snapshot, true)?;

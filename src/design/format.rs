@@ -15,12 +15,12 @@
 //!
 //! | file | begins with | described in |
 //! |---|---|---|
-//! | manifest | `93 50 53 4d 41 4e 0d 0a`, version u16, flags u16, length u64 | `src/checkpoint/manifest.rs` |
-//! | table | `93 50 53 54 41 42 0d 0a`, version u16, flags u16 | `src/checkpoint/format.rs`, `block.rs` |
-//! | segment | `89 50 41 4c 57 0d 0a 1a`, version u16, flags u16, header length u32 | `src/wal/segment.rs` |
-//! | record of a segment | the version of its segment | `src/wal/record.rs` |
-//! | payload of a commit | the version of its segment | `src/mvcc/ops.rs` |
-//! | keys and values | nothing; named by their types | `src/codec/` |
+//! | manifest | `93 50 53 4d 41 4e 0d 0a`, version u16 | `src/checkpoint/manifest.rs` |
+//! | table | `93 50 53 54 41 42 0d 0a`, version u16 | `src/checkpoint/format.rs`, `block.rs` |
+//! | segment | `89 50 41 4c 57 0d 0a 1a`, version u16 | `src/wal/segment.rs` |
+//! | record of a segment | has its segment's version | `src/wal/record.rs` |
+//! | payload of a commit | has its segment's version | `src/mvcc/ops.rs` |
+//! | key, value | has none; its type has a name | `src/codec/` |
 //!
 //! Each magic has a byte above `7f` and a line end of two bytes, so a copy that was made as text is
 //! told at once. Each header ends in a checksum, and names the database (a random number of 128
@@ -38,7 +38,7 @@
 //! 1. **In every version** magic, version and the checksum of a header stay where they are. So a
 //!    release tells another version from damage, and says so:
 //!    [`WalError::Version`](crate::WalError::Version),
-//!    [`CheckpointError::Version`](crate::CheckpointError::Version). It has written nothing then.
+//!    [`CheckpointError::Version`](crate::CheckpointError::Version). The file is left as it is.
 //! 2. **The version of a file kind rises** with every change that an older release would misread:
 //!    another field, another meaning, another checksum, another kind of record. There are no
 //!    compatible additions; flags and reserved bytes that this release does not know are refused.
@@ -51,5 +51,5 @@
 //!    another name.
 //!
 //! The number of all of them is 1 today. For each version there is a store in `tests/fixtures`,
-//! closed and not closed, which `tests/format.rs` opens; they are never written again. The test
-//! tells how to add the next one.
+//! closed and not closed, which `tests/format.rs` opens; from the release of the version on they are
+//! never written again. The test tells how to add the next one.

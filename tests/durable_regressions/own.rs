@@ -114,8 +114,9 @@ fn manifest_is_not_ahead_of_the_log() {
     }
 }
 
-/// After a failed sync a checkpoint went on to write its tables, and after a failed manifest the next
-/// one: it named tables whose names were lost. Symptom: a table was missing at the next opening.
+/// After a failed sync a checkpoint went on to write its tables, and after a failed manifest the
+/// next one: it named tables whose names were lost. Symptom: a table was missing at the next
+/// opening.
 #[test]
 fn first_failure_of_the_log_is_told_for_ever() {
     let disk = FaultDisk::new(103);

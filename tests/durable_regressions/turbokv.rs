@@ -30,8 +30,8 @@ fn killed_process_loses_no_acknowledged_commit() {
     }
 }
 
-/// T2: the same with a flush every 50 ms, whose checkpoint was taken from the newest sequence number
-/// and not from the table that was written: 64 to 80 % lost, each time.
+/// T2: the same with a flush every 50 ms, whose checkpoint was taken from the newest sequence
+/// number and not from the table that was written: 64 to 80 % lost, each time.
 #[test]
 fn checkpoint_covers_no_commit_that_its_tables_lack() {
     let options = relaxed();
@@ -95,7 +95,8 @@ fn scan_sees_a_batch_or_nothing_of_it() {
             let mut scans = 0;
             while !done.load(Ordering::Relaxed) {
                 let snapshot = db.snapshot();
-                let mut rounds = snapshot.iter(&left).unwrap().chain(snapshot.iter(&right).unwrap());
+                let mut rounds =
+                    snapshot.iter(&left).unwrap().chain(snapshot.iter(&right).unwrap());
                 let first = rounds.next().map(|(_, &round)| round);
                 assert!(rounds.all(|(_, &round)| Some(round) == first), "a part of a batch");
                 let keys = snapshot.iter(&left).unwrap().count();
@@ -158,8 +159,8 @@ fn torn_end_of_the_log_is_cut_off_at_a_whole_commit() {
     }
 }
 
-/// T11: with one bit flipped in a table the store opened, and 142 of 20 000 reads failed one by one.
-/// The log's part is `flipped_bits_in_the_log_are_told_by_file_and_place`.
+/// T11: with one bit flipped in a table the store opened, and 142 of 20 000 reads failed one by
+/// one. The log's part is `flipped_bits_in_the_log_are_told_by_file_and_place`.
 #[test]
 fn flipped_bits_in_a_table_are_told_before_anything_is_read() {
     let disk = FaultDisk::new(11);
