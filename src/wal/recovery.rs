@@ -102,7 +102,7 @@ impl Wal {
         options: WalOptions,
         scanned: Scanned,
     ) -> Result<Self, WalError> {
-        let Scanned { mut live, mut free, junk, temporary, highest, recovered } = scanned;
+        let Scanned { mut live, free, junk, temporary, highest, recovered } = scanned;
         settle(&disk, &live, recovered.durable)?;
         disk.sync_names()?;
         for path in junk.iter().chain(&temporary) {
