@@ -7,22 +7,25 @@ use std::sync::Arc;
 use palisade::testing::{FaultDisk, Sabotages};
 use palisade::{Error, Receipt};
 
-use crate::engine::{Engine, Handle, blames_the_disk, recover};
+use crate::engine::{Engine, Handle, blames_the_disk, recover, tell};
 use crate::model::{Name, State, Window};
-use crate::plan::{self, Op, Planner, Scene};
+use crate::plan::{self, Failing, Op, Planner, Scene};
 use crate::rng::Rng;
-use crate::witness::{Allowed, Heir, Shared, Tally, words};
+use crate::witness::{Allowed, Effort, Heir, Shared, Tally};
 
 /// What a run is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Course {
     pub(crate) seed: u64,
     pub(crate) scene: Scene,
     pub(crate) sabotages: Sabotages,
-    /// Images of each moment.
-    pub(crate) images: u32,
+    pub(crate) effort: Effort,
     pub(crate) lives: u32,
     pub(crate) ops_max: u32,
+    /// What each life does, instead of what chance has it do; all but the last end in a close.
+    pub(crate) script: Option<Arc<Vec<Vec<Op>>>>,
+    /// What goes wrong in which life, instead of what chance has go wrong.
+    pub(crate) failing: Option<(u32, Failing)>,
 }
 
 impl Course {
@@ -32,9 +35,11 @@ impl Course {
             seed,
             scene: Scene::pick(&mut rng),
             sabotages: Sabotages::default(),
-            images: 1,
+            effort: Effort::USUAL,
             lives: 2 + rng.below(4),
             ops_max: 60,
+            script: None,
+            failing: None,
         }
     }
 }
@@ -43,12 +48,23 @@ impl Course {
 pub(crate) fn run(course: &Course) -> (Tally, Option<String>) {
     let mut rng = Rng::new(course.seed ^ 0xc0_a1e5);
     let planner = Planner::new(Rng::new(rng.next()));
-    let shared = Shared::new(Rng::new(rng.next()), course.sabotages, course.images);
+    let shared = Shared::new(Rng::new(rng.next()), course.sabotages, course.effort);
     let empty: Arc<State> = Arc::default();
-    let mut heir = Heir { disk: FaultDisk::new(rng.next()), allowed: Allowed::only(vec![empty]) };
-    let mut driver = Driver { course, planner, shared, is_full: false, receipt: None, last: String::new() };
+    let mut heir =
+        Heir { disk: FaultDisk::new(rng.next()), allowed: Allowed::only(vec![empty]) };
+    let mut driver = Driver {
+        course,
+        planner,
+        shared,
+        life: 0,
+        is_full: false,
+        failing: None,
+        receipt: None,
+        last: String::new(),
+    };
     let mut failure = None;
     for life in 0..course.lives {
+        driver.life = life;
         match driver.live(heir) {
             Ok(next) => heir = next,
             Err(what) => {
@@ -74,8 +90,10 @@ struct Driver<'a> {
     course: &'a Course,
     planner: Planner,
     shared: Shared,
+    life: u32,
     /// Whether the device is full.
     is_full: bool,
+    failing: Option<Failing>,
     receipt: Option<(usize, Receipt)>,
     /// What was done last.
     last: String,
@@ -93,9 +111,12 @@ impl Driver<'_> {
         self.shared.lock().forget_heir();
         self.shared.lock().opening = Some(allowed);
         self.shared.watch(&disk);
-        if self.course.scene == Scene::Faults {
-            let (calls, fault) = self.planner.fault();
-            disk.fail_at(disk.calls() + calls, fault);
+        self.failing = match self.course.failing {
+            Some((life, failing)) => Some(failing).filter(|_| life == self.life),
+            None => (self.course.scene == Scene::Faults).then(|| self.planner.fault()),
+        };
+        if let Some(failing) = self.failing {
+            failing.plan(&disk);
         }
         let outcome = self.work(&disk, &state);
         disk.observe(|_, _, _| {});
@@ -114,33 +135,46 @@ impl Driver<'_> {
     /// Opens the database and works. What the next life begins with, if it is the end of this one
     /// and not one of its moments.
     fn work(&mut self, disk: &FaultDisk, state: &State) -> Result<Option<Heir>, String> {
-        let mut engine = self.open(disk)?;
+        let (mut engine, newest) = self.open(disk)?;
         {
             let mut witness = self.shared.lock();
             witness.opening = None;
-            witness.window = Window::new(Arc::new(state.recovered()));
+            witness.window = Window::new(Arc::new(state.recovered(newest)));
             witness.engine = Some(engine.clone());
         }
         self.receipt = None;
+        let mut script = self.course.script.as_ref().map(|script| script[self.life as usize].iter());
+        let share = if script.is_some() { 100 } else { 60 };
         let names: Vec<Name> = state.names().collect();
         for name in names {
-            if self.planner.rng.percent(60)
+            if self.planner.rng.percent(share)
                 && self.call(disk, &mut engine, Op::Open(name))? == Ended::Poisoned
             {
                 return self.after_poison(disk, &engine).map(|()| None);
             }
         }
-        for _ in 0..1 + self.planner.rng.below(self.course.ops_max) {
+        let mut left = 1 + self.planner.rng.below(self.course.ops_max);
+        loop {
             self.change_capacity(disk);
             let open: BTreeSet<Name> = engine.handles.keys().copied().collect();
             let current = Arc::clone(self.shared.lock().window.current());
-            let op = self.planner.op(&current, &open);
-            if self.call(disk, &mut engine, op)? == Ended::Poisoned {
+            let op = match &mut script {
+                Some(ops) => ops.next().cloned(),
+                None => (left > 0).then(|| self.planner.op(&current, &open)),
+            };
+            left = left.saturating_sub(1);
+            let Some(op) = op else { break };
+            if op.fits(&current, &open)
+                && self.call(disk, &mut engine, op)? == Ended::Poisoned
+            {
                 return self.after_poison(disk, &engine).map(|()| None);
             }
         }
         engine.shows_one_of(self.shared.lock().window.after_kill())?;
         match self.planner.rng.below(100) {
+            _ if self.course.script.is_some() && self.life + 1 < self.course.lives => {
+                self.close(disk, engine, true)
+            }
             0..25 => self.close(disk, engine, true),
             25..35 => self.close(disk, engine, false),
             _ => Ok(None),
@@ -148,16 +182,16 @@ impl Driver<'_> {
     }
 
     /// Opens the database; a failing call may make that take more than one attempt.
-    fn open(&mut self, disk: &FaultDisk) -> Result<Engine, String> {
+    fn open(&mut self, disk: &FaultDisk) -> Result<(Engine, u64), String> {
         loop {
             let setup = plan::setup(&mut self.planner.rng, self.course.sabotages);
             self.last = format!("opening, {setup:?}");
             self.shared.lock().waits_for_syncs =
                 setup.is_full() || setup.flush_after_commits.is_some();
             match Engine::open(disk, &setup) {
-                Ok((engine, _)) => {
+                Ok((engine, recovery)) => {
                     self.shared.lock().is_durable = setup.is_full();
-                    return Ok(engine);
+                    return Ok((engine, recovery.newest.get()));
                 }
                 Err(error) => self.excuse(&error)?,
             }
@@ -168,16 +202,20 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether nothing goes wrong that the engine may tell of.
+    fn is_calm(&self) -> bool {
+        match self.course.scene {
+            Scene::Calm => true,
+            Scene::Faults => self.failing.is_none_or(Failing::is_harmless),
+            Scene::Full => !self.is_full,
+        }
+    }
+
     /// An error is a failure of the run unless something was made to go wrong.
     fn excuse(&mut self, error: &Error) -> Result<(), String> {
         self.shared.lock().tally.refusals += 1;
-        let is_calm = match self.course.scene {
-            Scene::Calm => true,
-            Scene::Faults => false,
-            Scene::Full => !self.is_full,
-        };
-        if is_calm || blames_the_disk(error) {
-            return Err(format!("refused: {}", words(error)));
+        if self.is_calm() || blames_the_disk(error) {
+            return Err(format!("refused: {}", tell(error)));
         }
         Ok(())
     }
@@ -197,7 +235,7 @@ impl Driver<'_> {
             return Err(failure);
         }
         if let Some(cause) = engine.failure() {
-            if self.course.scene != Scene::Faults {
+            if self.course.scene != Scene::Faults || self.is_calm() {
                 return Err(format!("poisoned: {cause}"));
             }
             return Ok(Ended::Poisoned);

@@ -99,10 +99,12 @@ pub(crate) struct State {
     buckets: BTreeMap<Name, Arc<Content>>,
     /// A volatile bucket: no part of what a crash leaves.
     cache: Arc<BTreeMap<u16, u32>>,
+    /// A time at or before the newest commit in it.
+    stamp: u64,
 }
 
 impl PartialEq for State {
-    /// What is volatile does not count.
+    /// What is volatile does not count, nor how it came about.
     fn eq(&self, other: &Self) -> bool {
         self.buckets == other.buckets
     }
@@ -122,6 +124,19 @@ pub(crate) enum Step {
     Save,
     /// Rolls back to it.
     Back,
+}
+
+impl Step {
+    /// The durable bucket that it is about.
+    pub(crate) fn name(&self) -> Option<Name> {
+        match *self {
+            Self::Insert(name, ..)
+            | Self::Remove(name, _)
+            | Self::RemoveRange(name, ..)
+            | Self::Clear(name) => Some(name),
+            Self::Cache(..) | Self::Save | Self::Back => None,
+        }
+    }
 }
 
 /// One transaction.
@@ -150,9 +165,13 @@ impl State {
         self.buckets.insert(name, Arc::new(content));
     }
 
-    /// The same with nothing volatile.
-    pub(crate) fn recovered(&self) -> Self {
-        Self { buckets: self.buckets.clone(), cache: Arc::default() }
+    /// The same with nothing volatile, recovered up to a commit of this time.
+    pub(crate) fn recovered(&self, stamp: u64) -> Self {
+        Self { buckets: self.buckets.clone(), cache: Arc::default(), stamp }
+    }
+
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// Differs where states differ, but for one chance in 2^64.
@@ -273,6 +292,17 @@ impl Window {
     /// It has returned.
     pub(crate) fn succeed(&mut self) {
         self.returned = self.states.len() - 1;
+    }
+
+    /// What returned last committed at this time, which is later than all before.
+    pub(crate) fn stamp(&mut self, time: u64) -> Result<(), String> {
+        let state = self.states.get_mut(self.returned).expect("one state has been returned for");
+        let state = Arc::make_mut(state);
+        if time <= state.stamp {
+            return Err(format!("a commit at {time} comes after one at {}", state.stamp));
+        }
+        state.stamp = time;
+        Ok(())
     }
 
     /// It has returned, and nothing happened.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use palisade::Durability;
-use palisade::testing::{Fault, Sabotages};
+use palisade::testing::{Fault, FaultDisk, Op as DiskOp, Sabotages};
 
 use crate::engine::Setup;
 use crate::model::{NAMES, Name, Plan, State, Step, Value, are_alike};
@@ -87,6 +87,22 @@ pub(crate) enum Op {
     Vacuum,
 }
 
+impl Op {
+    /// Whether it can be asked for in this state, with these buckets open.
+    pub(crate) fn fits(&self, state: &State, open: &BTreeSet<Name>) -> bool {
+        let is_there = |name: Name| state.content(name).is_some();
+        let runs = |plan: &Plan| plan.steps.iter().filter_map(Step::name).all(|it| open.contains(it));
+        match self {
+            Self::Transact(plan) => runs(plan),
+            Self::Open(name) => !open.contains(name),
+            Self::Drop(name) => is_there(name),
+            Self::Rename(from, to) => is_there(from) && !is_there(to),
+            Self::Checkpoint(plans) | Self::Sync(plans) => plans.iter().all(runs),
+            Self::Wait | Self::Vacuum => true,
+        }
+    }
+}
+
 /// Draws what comes next.
 #[derive(Debug)]
 pub(crate) struct Planner {
@@ -139,7 +155,7 @@ impl Planner {
     }
 
     fn interludes(&mut self, open: &BTreeSet<Name>) -> Vec<Plan> {
-        let count = if self.rng.percent(50) { 0 } else { self.rng.below(6) };
+        let count = if self.rng.percent(30) { 0 } else { self.rng.below(8) };
         let mut plan = || Plan { is_raised: false, ..self.plan(open) };
         (0..count).map(|_| plan()).collect()
     }
@@ -199,10 +215,9 @@ impl Planner {
         Value { tag: self.tag, length }
     }
 
-    /// Which call fails, counted from now, and how.
-    pub(crate) fn fault(&mut self) -> (u64, Fault) {
-        let call = if self.rng.percent(25) { self.rng.below(30) } else { self.rng.below(300) };
-        let faults = [
+    /// What goes wrong in a life.
+    pub(crate) fn fault(&mut self) -> Failing {
+        const FAULTS: [Fault; 6] = [
             Fault::Io,
             Fault::Io,
             Fault::NoSpace,
@@ -210,6 +225,53 @@ impl Planner {
             Fault::Short,
             Fault::WriteBack,
         ];
-        (u64::from(call) + 1, self.one(&faults).expect("there are some"))
+        const OPS: [DiskOp; 10] = [
+            DiskOp::SyncData,
+            DiskOp::SyncData,
+            DiskOp::SyncAll,
+            DiskOp::SyncDir,
+            DiskOp::Rename,
+            DiskOp::Write,
+            DiskOp::Read,
+            DiskOp::Allocate,
+            DiskOp::Remove,
+            DiskOp::Open,
+        ];
+        let fault = self.one(&FAULTS).expect("there are some");
+        match self.rng.below(8) {
+            0..2 => Failing::At(u64::from(self.rng.below(40)) + 1, fault),
+            2..4 => Failing::At(u64::from(self.rng.below(300)) + 1, fault),
+            _ => {
+                let op = self.one(&OPS).expect("there are some");
+                Failing::Nth(op, u64::from(self.rng.below(20)) + 1, fault)
+            }
+        }
+    }
+}
+
+/// Which call fails, counted from now on, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failing {
+    At(u64, Fault),
+    Nth(DiskOp, u64, Fault),
+}
+
+impl Failing {
+    pub(crate) fn plan(self, disk: &FaultDisk) {
+        match self {
+            Self::At(call, fault) => disk.fail_at(disk.calls() + call, fault),
+            Self::Nth(op, nth, fault) => disk.fail_nth(op, nth, fault),
+        }
+    }
+
+    /// Whether nobody may notice: what is cut short or interrupted is taken up again.
+    pub(crate) fn is_harmless(self) -> bool {
+        match self {
+            Self::At(_, fault) => fault == Fault::Short,
+            Self::Nth(op, _, fault) => {
+                let is_tried_again = matches!(op, DiskOp::Read | DiskOp::Write);
+                fault == Fault::Short || fault == Fault::Interrupted && is_tried_again
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use palisade::{Error, Receipt};
 use palisade::testing::{Call, FaultDisk, Moment, Op as DiskOp, Sabotages};
 
-use crate::engine::{Engine, recover, tell};
+use crate::engine::{Engine, recover};
 use crate::model::{Plan, State, Window};
 use crate::plan;
 use crate::rng::Rng;
@@ -56,6 +56,26 @@ impl Tally {
     }
 }
 
+/// How closely one looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Of a hundred moments so many are looked at.
+    pub(crate) percent: u32,
+    /// Crash states of each of them.
+    pub(crate) images: u32,
+    /// One state in so many is crashed again during its recovery ..
+    pub(crate) deep_every: u32,
+    /// .. at one changing call in so many.
+    pub(crate) deep_calls: u32,
+}
+
+impl Effort {
+    pub(crate) const USUAL: Self = Self { percent: 100, images: 1, deep_every: 24, deep_calls: 3 };
+}
+
+/// One state in so many is crashed again once it was recovered.
+const AGAIN_EVERY: u32 = 4;
+
 /// What a crash state may hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Allowed {
@@ -93,7 +113,7 @@ pub(crate) struct Witness {
     is_busy: bool,
     pub(crate) rng: Rng,
     sabotages: Sabotages,
-    images: u32,
+    effort: Effort,
     seen: u32,
     pub(crate) heir: Option<Heir>,
     pub(crate) tally: Tally,
@@ -107,7 +127,7 @@ pub(crate) struct Witness {
 pub(crate) struct Shared(Arc<Mutex<Witness>>);
 
 impl Shared {
-    pub(crate) fn new(rng: Rng, sabotages: Sabotages, images: u32) -> Self {
+    pub(crate) fn new(rng: Rng, sabotages: Sabotages, effort: Effort) -> Self {
         Self(Arc::new(Mutex::new(Witness {
             window: Window::new(Arc::default()),
             opening: None,
@@ -118,7 +138,7 @@ impl Shared {
             is_busy: false,
             rng,
             sabotages,
-            images,
+            effort,
             seen: 0,
             heir: None,
             tally: Tally::default(),
@@ -169,7 +189,16 @@ impl Shared {
         if plan.rolls_back {
             return outcome;
         }
-        self.conclude(engine, outcome, full)
+        let outcome = self.conclude(engine, outcome, full);
+        if let Ok(Some(receipt)) = &outcome
+            && receipt.position().is_some()
+        {
+            let mut witness = self.lock();
+            if let Err(what) = witness.window.stamp(receipt.timestamp().get()) {
+                witness.fail(what);
+            }
+        }
+        outcome
     }
 
     /// Notes the end of a call that was to change the database.
@@ -226,7 +255,10 @@ impl Witness {
 
     /// Takes crash images at this moment and judges them.
     pub(crate) fn look(&mut self, disk: &FaultDisk, place: &dyn Display) {
-        for _ in 0..self.images {
+        if self.heir.is_some() && !self.rng.percent(self.effort.percent) {
+            return;
+        }
+        for _ in 0..self.effort.images {
             if self.failure.is_some() {
                 return;
             }
@@ -242,13 +274,7 @@ impl Witness {
             };
             let allowed = Allowed { now: if is_kill { kill } else { cut.clone() }, later: cut };
             self.tally.kills += u64::from(is_kill);
-            let mut judge = Judge {
-                rng: &mut self.rng,
-                tally: &mut self.tally,
-                sabotages: self.sabotages,
-                depth: 0,
-            };
-            if let Err(what) = judge.judge(&take(), &allowed) {
+            if let Err(what) = self.judge(&take(), &allowed) {
                 let how = if is_kill { "the process dies" } else { "the power goes" };
                 self.fail(format!("{how} {place}: {what}"));
             }
@@ -275,6 +301,7 @@ impl Witness {
             rng: &mut self.rng,
             tally: &mut self.tally,
             sabotages: self.sabotages,
+            effort: self.effort,
             depth: 0,
         };
         judge.judge(disk, allowed)
@@ -286,25 +313,21 @@ struct Judge<'a> {
     rng: &'a mut Rng,
     tally: &'a mut Tally,
     sabotages: Sabotages,
+    effort: Effort,
     depth: u32,
 }
-
-/// One state in so many is crashed again at many calls of its recovery, or once afterwards.
-const DEEP_EVERY: u32 = 24;
-const AGAIN_EVERY: u32 = 4;
-/// Of the changing calls of a recovery one in so many is a crash.
-const DEEP_CALLS: u32 = 3;
 
 impl Judge<'_> {
     /// The state that the image holds, which must be one of those allowed.
     fn judge(&mut self, image: &FaultDisk, allowed: &Allowed) -> Result<Arc<State>, String> {
         self.tally.states += 1;
         let setup = plan::setup(self.rng, self.sabotages);
-        let is_deep = self.depth == 0 && self.rng.below(DEEP_EVERY) == 0;
-        let inner = is_deep.then(|| crash_at_calls(image, self.rng.next()));
+        let is_deep = self.depth == 0 && self.rng.below(self.effort.deep_every) == 0;
+        let every = self.effort.deep_calls;
+        let inner = is_deep.then(|| crash_at_calls(image, self.rng.next(), every));
         let (state, recovery, db) =
             recover(image, &setup).map_err(|what| format!("it does not open: {what}"))?;
-        let found = find(&state, &allowed.now).ok_or_else(|| {
+        let found = find(&state, &allowed.now, recovery.newest.get()).ok_or_else(|| {
             let known = allowed.now.first().map(|first| state.differs_from(first));
             let newest = allowed.now.last().map(|last| state.differs_from(last));
             format!(
@@ -335,10 +358,11 @@ impl Judge<'_> {
     }
 }
 
-fn find(state: &State, allowed: &[Arc<State>]) -> Option<Arc<State>> {
+/// The newest equal state without commits behind `newest`.
+fn find(state: &State, allowed: &[Arc<State>], newest: u64) -> Option<Arc<State>> {
     let print = state.print();
     let mut same = allowed.iter().rev().filter(|known| known.print() == print);
-    same.find(|known| ***known == *state).cloned()
+    same.find(|known| ***known == *state && known.stamp() <= newest).cloned()
 }
 
 /// Images taken while another disk is being recovered.
@@ -350,21 +374,16 @@ impl Taken {
     }
 }
 
-fn crash_at_calls(disk: &FaultDisk, seed: u64) -> Taken {
+fn crash_at_calls(disk: &FaultDisk, seed: u64, every: u32) -> Taken {
     let images = Arc::new(Mutex::new(Vec::new()));
     let rng = Mutex::new(Rng::new(seed));
     let to = Arc::clone(&images);
     disk.observe(move |disk, call, _| {
         let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
-        if call.op.changes() && rng.below(DEEP_CALLS) == 0 {
+        if call.op.changes() && rng.below(every) == 0 {
             let image = disk.crash(rng.next());
             to.lock().unwrap_or_else(PoisonError::into_inner).push(image);
         }
     });
     Taken(images)
-}
-
-/// An error in words, for a failure.
-pub(crate) fn words(error: &Error) -> String {
-    tell(error)
 }
