@@ -79,8 +79,8 @@ pub use checkpoint::CheckpointError;
 pub use codec::Serde;
 pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
 pub use db::{
-    Aborts, BackedUp, BucketInfo, Checkpointed, Database, LogStats, OldestSnapshot, Options,
-    Problem, Recovery, RecoveryStep, Stats, Vacuumed, Verified,
+    Aborts, BackedUp, BucketInfo, Checkpointed, Database, Dropped, LogStats, OldestSnapshot,
+    Options, Problem, Recovery, RecoveryStep, Salvaged, Stats, Vacuumed, Verified,
 };
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use id::{Lsn, Timestamp};

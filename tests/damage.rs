@@ -21,15 +21,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::files::{HOME, files};
 use common::rng::{Rng, env, seed};
 use palisade::testing::FaultDisk;
 use palisade::{CheckpointError, Database, Error, Options, WalError};
 
 /// What a database holds: the entries of each bucket, or nothing if it could not be read.
 type State = BTreeMap<String, Option<BTreeMap<u64, String>>>;
-
-const HOME: &str = "db";
-const NAMES: [&str; 3] = ["birds", "fish", "moss"];
 
 fn options(disk: &FaultDisk, seed: u64) -> Options {
     Options::new()
@@ -224,7 +222,10 @@ impl Tally {
     /// Opens a damaged database and judges what it gives.
     fn judge(&mut self, left: &Left, disk: &FaultDisk, what: &str) {
         let name = left.name;
-        let problems = self::verify(disk);
+        let before = files(disk, HOME);
+        let verified = options(disk, 99).verify(HOME).unwrap();
+        assert_eq!(files(disk, HOME), before, "{name}, {what}: verify wrote something");
+        let problems = verified.problems.len();
         match read(disk) {
             Err(error) => {
                 assert!(names_a_file(&error), "{name}, {what}: {error:?}");
@@ -248,10 +249,6 @@ impl Tally {
             },
         }
     }
-}
-
-fn verify(_disk: &FaultDisk) -> usize {
-    1
 }
 
 fn paths(disk: &FaultDisk) -> Vec<String> {

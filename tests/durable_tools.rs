@@ -6,52 +6,18 @@
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use palisade::testing::{FaultDisk, Op};
+use common::files::{HOME, crashed, files, fill, filled, on, words};
+use palisade::testing::Op;
 use palisade::{Database, Error, Options};
 use tempfile::tempdir;
-
-type Map = BTreeMap<u64, String>;
-
-/// Options for small files on a simulated disk.
-fn on(disk: &FaultDisk) -> Options {
-    Options::new()
-        .storage(Arc::new(disk.clone()))
-        .threads(false)
-        .segment_bytes(8192)
-        .table_bytes(400)
-        .seed(7)
-}
-
-/// Where databases are on a simulated disk.
-fn home() -> PathBuf {
-    PathBuf::from("db")
-}
-
-fn words(db: &Database) -> Map {
-    let bucket = db.bucket::<u64, String>("words").unwrap();
-    bucket.iter().unwrap().collect()
-}
-
-fn fill(db: &Database, from: u64, to: u64) {
-    let bucket = db.bucket::<u64, String>("words").unwrap();
-    for n in from..to {
-        bucket.insert(n, format!("word {n}")).unwrap();
-        if n % 5 == 4 {
-            bucket.remove(&(n - 2)).unwrap();
-        }
-    }
-}
-
-fn filled(from: u64, to: u64) -> Map {
-    let is_there = |n: &u64| n % 5 != 2 || n + 2 >= to;
-    (from..to).filter(is_there).map(|n| (n, format!("word {n}"))).collect()
-}
 
 /// All files of a directory: their bytes, and when they were changed last.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
@@ -63,41 +29,14 @@ fn listing(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     entries.map(state).collect()
 }
 
-fn files(disk: &FaultDisk) -> BTreeMap<String, Vec<u8>> {
-    let content = |path: String| {
-        let bytes = disk.content(Path::new(&path)).unwrap();
-        (path, bytes)
-    };
-    disk.paths().into_iter().map(content).collect()
-}
-
-/// A store with tables, deltas and a log, left by a process that was killed.
-fn crashed() -> FaultDisk {
-    let disk = FaultDisk::new(1);
-    let db = on(&disk).open(home()).unwrap();
-    fill(&db, 0, 40);
-    db.checkpoint().unwrap();
-    db.bucket::<String, u8>("empty").unwrap();
-    fill(&db, 40, 60);
-    db.close().unwrap();
-    // Nobody opens "words", so its part of the log goes to a delta.
-    let db = on(&disk).open(home()).unwrap();
-    db.bucket::<u8, u8>("other").unwrap().insert(1, 2).unwrap();
-    db.checkpoint().unwrap();
-    fill(&db, 60, 80);
-    let left = disk.kill(2);
-    drop(db);
-    left
-}
-
 #[test]
 fn a_reader_sees_what_a_killed_writer_left_and_makes_no_changing_call() {
     let disk = crashed();
-    let before = files(&disk);
+    let before = files(&disk, HOME);
     let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
     let heard = Arc::clone(&calls);
     disk.observe(move |_, call, _| heard.lock().unwrap().push(call.op));
-    let db = on(&disk).open_read_only(home()).unwrap();
+    let db = on(&disk).open_read_only(HOME).unwrap();
     assert_eq!(words(&db), filled(0, 80));
     assert_eq!(db.bucket::<u8, u8>("other").unwrap().get(&1).unwrap(), Some(2));
     let names: Vec<_> = db.buckets().iter().map(|bucket| bucket.name.to_string()).collect();
@@ -109,16 +48,16 @@ fn a_reader_sees_what_a_killed_writer_left_and_makes_no_changing_call() {
     let calls = calls.lock().unwrap().clone();
     let harmless = |op: &Op| !op.changes() || *op == Op::Open;
     assert!(calls.len() > 20 && calls.iter().all(harmless), "{calls:?}");
-    assert_eq!(files(&disk), before, "opening made or changed a file");
+    assert_eq!(files(&disk, HOME), before, "opening made or changed a file");
 
     // Whoever opens it to write finds the same.
-    assert_eq!(words(&on(&disk).open(home()).unwrap()), filled(0, 80));
+    assert_eq!(words(&on(&disk).open(HOME).unwrap()), filled(0, 80));
 }
 
 #[test]
 fn a_reader_refuses_every_change_of_what_is_durable_and_none_of_what_is_not() {
     let disk = crashed();
-    let db = on(&disk).open_read_only(home()).unwrap();
+    let db = on(&disk).open_read_only(HOME).unwrap();
     let words = db.bucket::<u64, String>("words").unwrap();
     assert!(matches!(words.insert(1, "other".into()), Err(Error::ReadOnly)));
     assert!(matches!(words.remove(&1), Err(Error::ReadOnly)));
@@ -163,24 +102,24 @@ fn a_reader_refuses_every_change_of_what_is_durable_and_none_of_what_is_not() {
 #[test]
 fn readers_share_a_database_and_a_writer_has_it_alone() {
     let disk = crashed();
-    let one = on(&disk).open_read_only(home()).unwrap();
-    let other = on(&disk).open_read_only(home()).unwrap();
+    let one = on(&disk).open_read_only(HOME).unwrap();
+    let other = on(&disk).open_read_only(HOME).unwrap();
     assert_eq!(words(&one), words(&other));
-    let refused = on(&disk).open(home()).unwrap_err();
+    let refused = on(&disk).open(HOME).unwrap_err();
     assert!(refused.to_string().contains("is open already, by someone who reads it"), "{refused}");
     drop((one, other));
-    let writer = on(&disk).open(home()).unwrap();
-    for refused in [on(&disk).open_read_only(home()).map(drop), on(&disk).examine(home()).map(drop)]
+    let writer = on(&disk).open(HOME).unwrap();
+    for refused in [on(&disk).open_read_only(HOME).map(drop), on(&disk).examine(HOME).map(drop)]
     {
         assert!(matches!(refused, Err(Error::AlreadyOpen { .. })), "{refused:?}");
     }
     let bucket = writer.bucket::<u64, String>("words").unwrap();
     drop(writer);
-    assert!(on(&disk).open_read_only(home()).is_err(), "the bucket keeps the database");
+    assert!(on(&disk).open_read_only(HOME).is_err(), "the bucket keeps the database");
     drop(bucket);
     // A handle of a reader keeps the lock as long.
-    let bucket = on(&disk).open_read_only(home()).unwrap().bucket::<u8, u8>("other").unwrap();
-    assert!(on(&disk).open(home()).is_err());
+    let bucket = on(&disk).open_read_only(HOME).unwrap().bucket::<u8, u8>("other").unwrap();
+    assert!(on(&disk).open(HOME).is_err());
     assert_eq!(bucket.get(&1).unwrap(), Some(2));
 }
 
@@ -242,10 +181,10 @@ fn a_dry_run_tells_what_recovery_finds() {
                 bytes[last] ^= 0x55;
             });
         }
-        let before = files(&disk);
-        let said = on(&disk).examine(home()).unwrap();
-        assert_eq!(files(&disk), before);
-        let (_db, found) = on(&disk).recover(home()).unwrap();
+        let before = files(&disk, HOME);
+        let said = on(&disk).examine(HOME).unwrap();
+        assert_eq!(files(&disk, HOME), before);
+        let (_db, found) = on(&disk).recover(HOME).unwrap();
         assert_eq!((said.newest, said.commits), (found.newest, found.commits));
         assert_eq!((&said.end, said.was_closed), (&found.end, found.was_closed));
         assert_eq!(said.discarded_bytes, found.discarded_bytes);

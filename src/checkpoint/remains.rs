@@ -75,7 +75,8 @@ fn by_footer(file: &dyn File, path: &Path, length: u64) -> Option<(Origin, Table
 
 /// Passes on the entries of a table that cannot be opened, block by block from its beginning;
 /// steps over a block that is damaged if another one follows it. Answers what is missing: of the
-/// last gap nobody knows whether it held entries.
+/// last gap nobody knows whether it held entries. Of a file that cannot even be opened nothing is
+/// answered; who tried before knows why. An error is one of `each`.
 pub(crate) fn walk_blocks(
     storage: &dyn Storage,
     directory: &Path,
@@ -83,8 +84,10 @@ pub(crate) fn walk_blocks(
     each: &mut dyn FnMut(Entry<'_>) -> Result<()>,
 ) -> Result<Vec<Gap>> {
     let path = origin.table.path(directory);
-    let file = storage.open(&path, Access::Read).map_err(CheckpointError::io("open", &path))?;
-    let end = file.len().map_err(CheckpointError::io("measure", &path))?;
+    let file = storage.open(&path, Access::Read);
+    let Ok((file, end)) = file.and_then(|file| file.len().map(|end| (file, end))) else {
+        return Ok(Vec::new());
+    };
     let walk = Walk { file, path: &path, end, kind, seed: origin.seed() };
     let (mut gaps, mut buffer) = (Vec::new(), Vec::new());
     let mut offset = HEADER_LENGTH as u64;

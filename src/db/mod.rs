@@ -26,7 +26,7 @@ use store::{Archive, Keeper, Reading, Store};
 pub use files::RecoveryStep;
 pub use options::Options;
 pub use stats::{Aborts, BucketInfo, LogStats, OldestSnapshot, Stats, Vacuumed};
-pub use store::{BackedUp, Checkpointed, Problem, Recovery, Verified};
+pub use store::{BackedUp, Checkpointed, Dropped, Problem, Recovery, Salvaged, Verified};
 
 /// A handle of a database: ordered, typed buckets, and transactions over any of them.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::db::store::{self, BackedUp, Verified};
+use crate::db::store::{self, BackedUp, Salvaged, Verified};
 use crate::db::{Database, Home, Options};
 use crate::error::{Error, Result};
 
@@ -118,5 +118,45 @@ impl Options {
     /// to write; and if the system refuses to read.
     pub fn verify(&self, directory: impl AsRef<Path>) -> Result<Verified> {
         store::verify(directory.as_ref(), &self.files)
+    }
+
+    /// Saves what can be read of the damaged database in `from` into a new one in `to`, which has
+    /// to be empty or not to exist. `from` is only read. Says what was left out, file by file.
+    ///
+    /// Use it when opening is refused because of damage and there is no backup. The result opens
+    /// like any other database, but nobody promises that what it holds was ever true at one
+    /// moment: where a part of a table is lost, its entries are missing, and where the log is
+    /// damaged, all commits behind that are. Parts that the device cannot read are damage too.
+    /// Without the manifest the tables speak for themselves: what was deleted shortly before may
+    /// come back, and the buckets whose names are lost get new ones.
+    ///
+    /// ```
+    /// use palisade::{Database, Error, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (path, saved) = (folder.path().join("db"), folder.path().join("saved"));
+    /// let db = Database::open(&path)?;
+    /// db.bucket::<String, u64>("visits")?.insert("ada".into(), 1)?;
+    /// db.close()?;
+    /// std::fs::write(path.join("MANIFEST"), "scribble")?;
+    /// assert!(matches!(Database::open(&path), Err(Error::Checkpoint(_))));
+    ///
+    /// let salvaged = Options::new().salvage(&path, &saved)?;
+    /// assert!(salvaged.dropped[0].path.ends_with("MANIFEST"));
+    /// let visits = Database::open(&saved)?.bucket::<String, u64>("visits")?;
+    /// assert_eq!(visits.get("ada")?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if nothing in `from` is of a database, [`Error::AlreadyOpen`] if someone
+    /// has it open to write, [`Error::NotEmpty`] if `to` has files in it. [`Error::Checkpoint`] and
+    /// [`Error::Log`] if the files are sound and of another version of the format; and if
+    /// something cannot be written.
+    pub fn salvage(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvaged> {
+        store::salvage(from.as_ref(), to.as_ref(), &self.files)
     }
 }

@@ -86,8 +86,10 @@ fn look(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting {
     pub(crate) database: DatabaseId,
-    /// Where its records begin, if there is one.
-    pub(crate) records: Option<Lsn>,
+    /// Where its records begin.
+    pub(crate) records: Lsn,
+    /// The end of the log before it; none if no record was written to it yet.
+    pub(crate) link: Option<Lsn>,
 }
 
 /// The segments of a directory that can be read, oldest first.
@@ -98,8 +100,7 @@ pub(super) fn sight(disk: &Disk) -> Result<Vec<Sighting>, WalError> {
         let Some(id) = parse_name(&name) else { continue };
         let Some(database) = database_of(disk, &path)? else { continue };
         if let Ok(Found { segment, link }) = look(disk, &path, (id, database), Access::Read)? {
-            let records = link.map(|_| segment.at(RECORDS));
-            seen.push(Sighting { database, records });
+            seen.push(Sighting { database, records: segment.at(RECORDS), link });
         }
     }
     Ok(seen)

@@ -22,6 +22,8 @@
 
 pub(crate) mod brute;
 pub(crate) mod engine;
+#[cfg(feature = "testing")]
+pub(crate) mod files;
 pub(crate) mod graph;
 pub(crate) mod lockstep;
 pub(crate) mod probe;

@@ -63,7 +63,8 @@ impl Archive {
     {
         let bucket = state.buckets.get_mut(&stored).expect("the id was found under the lock");
         let (key_type, value_type) = (K::type_identity(), V::type_identity());
-        if (&bucket.key_type, &bucket.value_type) != (&key_type, &value_type) {
+        let types = Types { key: &key_type, value: &value_type, ordered: K::ORDERED };
+        if !bucket.takes(types) {
             return Err(Error::TypeMismatch {
                 bucket: bucket.name.clone(),
                 stored: format!("{} to {}", bucket.key_type, bucket.value_type),
@@ -77,6 +78,7 @@ impl Archive {
             engine.retire_table(table);
             return Err(error);
         }
+        bucket.adopt(types);
         bucket.life = Life::Open(id);
         let is_free = engine.catalog().publish(id, &bucket.name);
         assert!(is_free, "a name in the files is given to no other bucket");

@@ -165,15 +165,19 @@ impl State {
     /// Notes a bucket that was created.
     pub(super) fn create(&mut self, id: StoredId, name: &str, types: Types<'_>, life: Life) {
         self.next_bucket = self.next_bucket.max(id.get().saturating_add(1));
-        self.buckets.entry(id).or_insert_with(|| BucketState {
+        let bucket = self.buckets.entry(id).or_insert_with(|| BucketState {
             name: name.into(),
-            key_type: types.key.to_owned(),
-            value_type: types.value.to_owned(),
-            is_ordered: types.ordered,
+            key_type: String::new(),
+            value_type: String::new(),
+            is_ordered: false,
             ranges: vec![RangeState::whole()],
             deltas: Vec::new(),
             life,
         });
+        if bucket.is_untyped() {
+            bucket.name = name.into();
+            bucket.adopt(types);
+        }
     }
 
     /// Applies an operation of the log, while it is being recovered and nothing is open.
@@ -234,6 +238,24 @@ impl From<BucketRecord> for BucketState {
 }
 
 impl BucketState {
+    /// Whether nobody knows what it holds: its manifest was lost, and salvage found its tables.
+    pub(super) fn is_untyped(&self) -> bool {
+        self.key_type.is_empty() && self.value_type.is_empty()
+    }
+
+    /// Whether it can be opened with these types. They are taken at their word where nothing is
+    /// known; what cannot be decoded is noticed then.
+    pub(super) fn takes(&self, types: Types<'_>) -> bool {
+        self.is_untyped() || (&*self.key_type, &*self.value_type) == (types.key, types.value)
+    }
+
+    /// Notes what it holds.
+    pub(super) fn adopt(&mut self, types: Types<'_>) {
+        types.key.clone_into(&mut self.key_type);
+        types.value.clone_into(&mut self.value_type);
+        self.is_ordered = types.ordered;
+    }
+
     /// What a manifest says of it.
     pub(super) fn record(&self, id: StoredId) -> BucketRecord {
         BucketRecord {
