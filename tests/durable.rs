@@ -81,9 +81,9 @@ fn second_handle_and_other_types_are_refused() {
 fn simulated(options: &Options) -> (FaultDisk, Options, Database, Bucket<u64, u64>) {
     let disk = FaultDisk::new(1);
     let options = options.clone().storage(Arc::new(disk.clone())).threads(false).seed(1);
-    let db = options.open("/db").unwrap();
-    let bucket = db.bucket("entries").unwrap();
-    bucket.insert(1, 10).unwrap();
+    let db = options.open("/db").expect("the disk is empty and sound");
+    let bucket = db.bucket("entries").expect("the name is free");
+    bucket.insert(1, 10).expect("the disk is sound");
     (disk, options, db, bucket)
 }
 
@@ -169,11 +169,8 @@ fn bucket_that_is_opened_beside_a_checkpoint_keeps_its_delta() {
         let is_table = call.path.contains("tab-") && call.op.is_sync();
         if moment == Moment::During && is_table && tables.fetch_add(1, Ordering::SeqCst) == 1 {
             let opener = opener.clone();
-            let opened = thread::spawn(move || {
-                let other = opener.bucket::<u64, u64>("other").unwrap();
-                assert_eq!(other.get(&5).unwrap(), Some(50));
-            });
-            opened.join().unwrap();
+            let opened = thread::spawn(move || opener.bucket::<u64, u64>("other")?.get(&5));
+            assert_eq!(opened.join().unwrap().unwrap(), Some(50));
         }
     });
     assert_eq!(db.checkpoint().unwrap().tables, 1, "the delta does not count");

@@ -17,7 +17,7 @@ use super::fields::Fields;
 use super::format::{Footer, HEADER_LENGTH, IndexEntry, TAIL_LENGTH, decode_header};
 use super::manifest::TableRecord;
 use crate::crc::crc32;
-use crate::id::{DatabaseId, StoredId};
+use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, File, Storage};
 
 /// A part of a table's file.
@@ -172,6 +172,16 @@ impl Table {
         &self.path
     }
 
+    /// The snapshot that the table was written from.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.footer.timestamp
+    }
+
+    /// Where the log ended at that snapshot.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.footer.lsn
+    }
+
     /// The length of the file in bytes.
     pub(crate) fn file_length(&self) -> u64 {
         self.length
@@ -277,6 +287,7 @@ impl Table {
     /// # Panics
     ///
     /// If the table is not sorted.
+    #[cfg(test)]
     pub(crate) fn find_block(&self, key: &[u8]) -> Option<usize> {
         assert!(self.footer.is_sorted, "keys are looked up in sorted tables");
         let after = self.blocks.partition_point(|block| self.first_key(block) <= key);
@@ -284,6 +295,7 @@ impl Table {
     }
 
     /// Looks up a key in a sorted table, of a range. Reads one block.
+    #[cfg(test)]
     pub(crate) fn find<'b>(
         &self,
         key: &[u8],
@@ -294,6 +306,7 @@ impl Table {
     }
 
     /// Reads one value by the position that its entry had.
+    #[cfg(test)]
     pub(crate) fn read_value<'b>(
         &self,
         position: ValuePosition,

@@ -40,7 +40,7 @@ pub use error::{Flaw, WalError};
 pub(crate) use find::Sighting;
 pub(crate) use options::{FlushPolicy, Scope, WalOptions};
 pub(crate) use record::{Draft, Kind, Payload, Record};
-pub(crate) use recovery::{begin_log, read_log, sight_log};
+pub(crate) use recovery::{read_log, sight_log};
 pub(crate) use scan::Recovered;
 pub(crate) use segment::{path_of, unreadable};
 pub(crate) use writer::Wal;

@@ -67,26 +67,6 @@ pub(crate) fn sight_log(
     sight(&Disk::new(storage, directory, Sabotages::default()))
 }
 
-/// Begins a log in a directory that has none, as if it had come to `end` and the commit `last`:
-/// for a copy of a database that has its tables and not its log.
-///
-/// # Errors
-///
-/// [`WalError::NoSpace`] and [`WalError::Io`].
-pub(crate) fn begin_log(
-    storage: Arc<dyn Storage>,
-    directory: &Path,
-    database: DatabaseId,
-    (end, last): (Lsn, Timestamp),
-    options: &WalOptions,
-) -> Result<(), WalError> {
-    let disk = Disk::new(storage, directory, options.sabotages);
-    let highest = Some(end.segment()).filter(|segment| segment.get() > 0);
-    let options = WalOptions { is_full: true, ..options.sound() };
-    let stock = new_stock(database, highest, &options);
-    begin(&stock, &disk, database, (end, last)).map(|_| ())
-}
-
 impl Wal {
     /// Opens the log in `directory`, which is made durable as far as it is whole, and calls
     /// `replay` with each record from what is needed on.

@@ -91,7 +91,8 @@ impl Op {
     /// Whether it can be asked for in this state, with these buckets open.
     pub(crate) fn fits(&self, state: &State, open: &BTreeSet<Name>) -> bool {
         let is_there = |name: Name| state.content(name).is_some();
-        let runs = |plan: &Plan| plan.steps.iter().filter_map(Step::name).all(|it| open.contains(it));
+        let runs =
+            |plan: &Plan| plan.steps.iter().filter_map(Step::name).all(|it| open.contains(it));
         match self {
             Self::Transact(plan) => runs(plan),
             Self::Open(name) => !open.contains(name),

@@ -9,9 +9,9 @@
 //!
 //! What runs when is up to the system, so a seed repeats the work and not the moment.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -146,11 +146,13 @@ pub(crate) fn round(seed: u64, sabotages: Sabotages) -> Result<u64, String> {
     }
     let times = work(&round, &course, &db, &counters);
     disk.observe(|_, _, _| {});
-    (0..4).for_each(|_| round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(Shot {
-        disk: disk.crash(round.random()),
-        promised: read(&round.progress.promised),
-        begun: read(&round.progress.begun),
-    }));
+    (0..4).for_each(|_| {
+        round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(Shot {
+            disk: disk.crash(round.random()),
+            promised: read(&round.progress.promised),
+            begun: read(&round.progress.begun),
+        })
+    });
     drop((db, counters));
     if let Some(failure) = round.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -164,7 +166,12 @@ pub(crate) fn round(seed: u64, sabotages: Sabotages) -> Result<u64, String> {
 }
 
 /// Runs the threads. When each commit of each thread took effect.
-fn work(round: &Round, course: &Course, db: &Database, counters: &[Counters; 2]) -> [Vec<Timestamp>; THREADS] {
+fn work(
+    round: &Round,
+    course: &Course,
+    db: &Database,
+    counters: &[Counters; 2],
+) -> [Vec<Timestamp>; THREADS] {
     thread::scope(|scope| {
         let committers: [_; THREADS] =
             std::array::from_fn(|me| scope.spawn(move || count(round, course, db, counters, me)));
@@ -176,7 +183,8 @@ fn work(round: &Round, course: &Course, db: &Database, counters: &[Counters; 2])
                 thread::sleep(Duration::from_micros(300));
             }
         });
-        let times = committers.map(|committer| committer.join().expect("the engine does not panic"));
+        let times =
+            committers.map(|committer| committer.join().expect("the engine does not panic"));
         round.is_over.store(true, Ordering::SeqCst);
         checkpointer.join().expect("the engine does not panic");
         times
@@ -241,11 +249,17 @@ fn commit(
     }
 }
 
-fn judge_shot(shot: &Shot, course: &Course, times: &[Vec<Timestamp>; THREADS]) -> Result<(), String> {
+fn judge_shot(
+    shot: &Shot,
+    course: &Course,
+    times: &[Vec<Timestamp>; THREADS],
+) -> Result<(), String> {
     let (_db, counters) = course.open(&shot.disk).map_err(|error| tell(&error))?;
     let mut found = [0; THREADS];
     for (me, found) in found.iter_mut().enumerate() {
-        let numbers = counters.each_ref().map(|bucket| bucket.get(&(me as u64)).map(|it| it.map_or(0, |it| it.0)));
+        let numbers = counters
+            .each_ref()
+            .map(|bucket| bucket.get(&(me as u64)).map(|it| it.map_or(0, |it| it.0)));
         let [Ok(one), Ok(two)] = numbers else { return Err("it cannot be read".to_owned()) };
         if one != two {
             return Err(format!("half of a commit: {one} and {two} of thread {me}"));
@@ -261,9 +275,9 @@ fn judge_shot(shot: &Shot, course: &Course, times: &[Vec<Timestamp>; THREADS]) -
     let newest = (0..THREADS).filter_map(|me| time(me, found[me])).max();
     let oldest_lost = (0..THREADS).filter_map(|me| time(me, found[me] + 1)).min();
     match newest.zip(oldest_lost) {
-        Some((newest, lost)) if newest > lost => {
-            Err(format!("the commit at {lost} is missing, and that at {newest} is there: {found:?}"))
-        }
+        Some((newest, lost)) if newest > lost => Err(format!(
+            "the commit at {lost} is missing, and that at {newest} is there: {found:?}"
+        )),
         _ => Ok(()),
     }
 }

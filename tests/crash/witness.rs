@@ -14,8 +14,8 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use palisade::{Error, Receipt};
 use palisade::testing::{Call, FaultDisk, Moment, Op as DiskOp, Sabotages};
+use palisade::{Error, Receipt};
 
 use crate::engine::{Engine, recover};
 use crate::model::{Plan, State, Window};
@@ -169,7 +169,8 @@ impl Shared {
             }
         }
         if moment == Moment::During || call.op.changes() {
-            let place = format_args!("{moment:?} call {}, {:?} of {}", call.number, call.op, call.path);
+            let place =
+                format_args!("{moment:?} call {}, {:?} of {}", call.number, call.op, call.path);
             self.lock().look(disk, &place);
         }
     }
@@ -241,8 +242,7 @@ impl Witness {
         let is_free = match moment {
             Moment::Before => file.starts_with("tab-") || file.starts_with("MANIFEST"),
             Moment::During => {
-                file.starts_with("tab-")
-                    || call.op == DiskOp::SyncData && !self.waits_for_syncs
+                file.starts_with("tab-") || call.op == DiskOp::SyncData && !self.waits_for_syncs
             }
         };
         if !is_free || !self.rng.percent(30) {

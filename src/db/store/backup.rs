@@ -81,21 +81,21 @@ fn copy(
     let last = manifest.last_timestamp;
     let mut changes = Changes::new(&target, State::new(manifest), last);
     read(&mut |record| changes.apply(&archive.directory, &record, &|_, _, _| false))?;
-    let mut changed = changes.finish()?;
-    let mut done = BackedUp { newest: changed.last, ..BackedUp::default() };
+    let mut applied = changes.finish()?;
+    let mut done = BackedUp { newest: applied.last, ..BackedUp::default() };
     let mut buckets = Vec::new();
-    for (&id, bucket) in &changed.state.buckets {
+    for (&id, bucket) in &applied.state.buckets {
         let mut record = bucket.record(id);
         for table in &mut record.tables {
             *table = copy_table(archive, &target, id, table)?;
         }
-        record.tables.extend(changed.tables.remove(&id));
+        record.tables.extend(applied.tables.remove(&id));
         done.buckets += 1;
         done.tables += record.tables.len();
         done.bytes += record.tables.iter().map(|table| table.length).sum::<u64>();
         buckets.push(record);
     }
-    target.finish(buckets, StoredId::from_raw(changed.state.next_bucket), done.newest)?;
+    target.finish(buckets, StoredId::from_raw(applied.state.next_bucket), done.newest)?;
     Ok(done)
 }
 

@@ -54,12 +54,11 @@ impl Orphans {
     pub(super) fn find(rescue: &mut Rescue<'_>) -> Result<Self> {
         let mut tables = Vec::new();
         for id in list_tables(&*rescue.source, rescue.from)? {
-            match identify(&*rescue.source, rescue.from, id) {
-                Some(said) => tables.push(Orphan::look(rescue, said)),
-                None => {
-                    let opened = Table::open_unlisted(&*rescue.source, rescue.from, id);
-                    rescue.done.dropped.extend(opened.err().map(Dropped::of));
-                }
+            if let Some(said) = identify(&*rescue.source, rescue.from, id) {
+                tables.push(Orphan::look(rescue, said));
+            } else {
+                let opened = Table::open_unlisted(&*rescue.source, rescue.from, id);
+                rescue.done.dropped.extend(opened.err().map(Dropped::of));
             }
         }
         let source: Arc<_> = Arc::clone(&rescue.source);

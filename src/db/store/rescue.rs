@@ -168,9 +168,9 @@ impl Rescue<'_> {
 
     /// Ends the tables of what the log says.
     pub(super) fn finish(&mut self, changes: Changes<'_>) -> Result<Changed> {
-        let changed = changes.finish()?;
-        self.done.commits = changed.records;
-        self.done.newest = changed.last;
-        Ok(changed)
+        let applied = changes.finish()?;
+        self.done.commits = applied.records;
+        self.done.newest = applied.last;
+        Ok(applied)
     }
 }

@@ -71,9 +71,9 @@ impl Rescue<'_> {
         self.read_log(&scope, &mut changes, &|bucket, key, at| {
             !is_whole && at <= known_until(bucket, key)
         })?;
-        let mut changed = self.finish(changes)?;
+        let mut applied = self.finish(changes)?;
         let mut buckets = Vec::new();
-        for (&id, bucket) in &changed.state.buckets {
+        for (&id, bucket) in &applied.state.buckets {
             let mut record = bucket.record(id);
             let mut tables = Vec::new();
             for table in &record.tables {
@@ -83,12 +83,12 @@ impl Rescue<'_> {
             if let Some(first) = tables.first_mut() {
                 first.lower.clear();
             }
-            tables.extend(changed.tables.remove(&id));
+            tables.extend(applied.tables.remove(&id));
             record.tables = tables;
             buckets.push(record);
         }
         name_apart(&mut buckets);
-        Ok((buckets, StoredId::from_raw(changed.state.next_bucket)))
+        Ok((buckets, StoredId::from_raw(applied.state.next_bucket)))
     }
 
     /// All tables that are there, and the log: nobody says which of them belong together.
@@ -108,18 +108,18 @@ impl Rescue<'_> {
             let known = changes.last;
             self.read_log(&scope, &mut changes, &|_, _, at| !is_whole && at <= known)?;
         }
-        let mut changed = self.finish(changes)?;
+        let mut applied = self.finish(changes)?;
         let mut buckets = Vec::new();
-        for (&id, bucket) in &changed.state.buckets {
+        for (&id, bucket) in &applied.state.buckets {
             let mut record = bucket.record(id);
-            record.tables.extend(changed.tables.remove(&id));
+            record.tables.extend(applied.tables.remove(&id));
             buckets.push(record);
         }
         name_apart(&mut buckets);
         let is_nameless = |bucket: &&BucketRecord| Orphans::is_nameless(bucket);
         let nameless = buckets.iter().filter(is_nameless);
         self.done.named = nameless.map(|bucket| bucket.name.clone()).collect();
-        Ok((buckets, StoredId::from_raw(changed.state.next_bucket)))
+        Ok((buckets, StoredId::from_raw(applied.state.next_bucket)))
     }
 
     /// What can be read of a table that the manifest names; none if that is nothing.

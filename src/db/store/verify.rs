@@ -326,7 +326,9 @@ impl Check<'_> {
             &mut |problem| problems.push(problem),
         );
         self.verified.entries += entries;
-        problems.into_iter().for_each(|problem| self.wrong(problem));
+        for problem in problems {
+            self.wrong(problem);
+        }
     }
 }
 

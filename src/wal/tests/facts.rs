@@ -356,21 +356,6 @@ fn files_of_others_are_named_and_left_alone() {
 }
 
 #[test]
-fn log_can_begin_where_another_ended() {
-    let disk = FaultDisk::new(1);
-    let end = Lsn::new(SegmentId::from_raw(7), 5000);
-    let place = (end, Timestamp::from_raw(42));
-    let storage = || Arc::new(disk.clone());
-    crate::wal::begin_log(storage(), top(), DATABASE, place, &small()).unwrap();
-    let disk = disk.crash(1);
-    let (wal, recovered, found) = open_with(&disk, &from(end), small()).unwrap();
-    assert!(found.is_empty() && recovered.end > end);
-    assert_eq!(recovered.last.get(), 42);
-    commit(&wal, 43, b"more").unwrap();
-    assert_eq!(look(&disk, &from(end)).unwrap().1, [(43, b"more".to_vec())]);
-}
-
-#[test]
 fn tick_syncs_at_the_interval_and_marks_what_rests() {
     let disk = FaultDisk::new(1);
     let interval = Duration::from_millis(50);
