@@ -50,6 +50,6 @@
 //!    of its types ([`Encode::type_identity`](crate::Encode::type_identity)); another encoding is
 //!    another name.
 //!
-//! The number of all of them is 1 today. For each version there is a store in `tests/fixtures`,
-//! closed and not closed, which `tests/format.rs` opens; from the release of the version on they are
-//! never written again. The test tells how to add the next one.
+//! The number of all of them is 1 today. For each version there are stores in `tests/fixtures`,
+//! closed and not closed, which `tests/format.rs` opens; from the release of the version on they
+//! are never written again. The test tells how to add the next ones.
