@@ -22,6 +22,8 @@
 mod damage;
 #[path = "crash/engine.rs"]
 mod engine;
+#[path = "crash/found.rs"]
+mod found;
 #[path = "crash/life.rs"]
 mod life;
 #[path = "crash/model.rs"]
