@@ -233,7 +233,8 @@ pub(crate) fn recover(
             setup.options(disk).recover(DIRECTORY).map_err(|error| tell(&error))?;
         Ok((read(&db)?, recovery, db))
     };
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic))))
+    catch_unwind(AssertUnwindSafe(open))
+        .unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic))))
 }
 
 /// What a panic said.

@@ -50,8 +50,7 @@ pub(crate) fn run(course: &Course) -> (Tally, Option<String>) {
     let planner = Planner::new(Rng::new(rng.next()));
     let shared = Shared::new(Rng::new(rng.next()), course.sabotages, course.effort);
     let empty: Arc<State> = Arc::default();
-    let mut heir =
-        Heir { disk: FaultDisk::new(rng.next()), allowed: Allowed::only(vec![empty]) };
+    let mut heir = Heir { disk: FaultDisk::new(rng.next()), allowed: Allowed::only(vec![empty]) };
     let mut driver = Driver {
         course,
         planner,
@@ -105,7 +104,7 @@ impl Driver<'_> {
         let Heir { disk, allowed } = heir;
         self.shared.lock().tally.lives += 1;
         self.is_full = false;
-        self.last = "found".to_owned();
+        self.last = String::from("found");
         let copy = disk.kill(self.planner.rng.next());
         let state = self.shared.lock().judge(&copy, &allowed)?;
         self.shared.lock().forget_heir();
@@ -143,7 +142,8 @@ impl Driver<'_> {
             witness.engine = Some(engine.clone());
         }
         self.receipt = None;
-        let mut script = self.course.script.as_ref().map(|script| script[self.life as usize].iter());
+        let mut script =
+            self.course.script.as_ref().map(|script| script[self.life as usize].iter());
         let share = if script.is_some() { 100 } else { 60 };
         let names: Vec<Name> = state.names().collect();
         for name in names {
@@ -164,9 +164,7 @@ impl Driver<'_> {
             };
             left = left.saturating_sub(1);
             let Some(op) = op else { break };
-            if op.fits(&current, &open)
-                && self.call(disk, &mut engine, op)? == Ended::Poisoned
-            {
+            if op.fits(&current, &open) && self.call(disk, &mut engine, op)? == Ended::Poisoned {
                 return self.after_poison(disk, &engine).map(|()| None);
             }
         }

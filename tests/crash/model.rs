@@ -249,7 +249,8 @@ fn differences(name: Name, found: &Content, expected: &Content) -> Vec<String> {
     let show = |value: Option<&Value>| {
         value.map_or("nothing".to_owned(), |it| format!("{:x}+{}", it.tag, it.length))
     };
-    let differing = keys.into_iter().filter(|key| found.entries.get(key) != expected.entries.get(key));
+    let differing =
+        keys.into_iter().filter(|key| found.entries.get(key) != expected.entries.get(key));
     let tell = |key: u16| {
         let (found, expected) = (found.entries.get(&key), expected.entries.get(&key));
         format!("{name:?} {key}: {} instead of {}", show(found), show(expected))

@@ -94,7 +94,8 @@ impl Op {
     /// Whether it can be asked for in this state, with these buckets open.
     pub(crate) fn fits(&self, state: &State, open: &BTreeSet<Name>) -> bool {
         let is_there = |name: Name| state.content(name).is_some();
-        let runs = |plan: &Plan| plan.steps.iter().filter_map(Step::name).all(|it| open.contains(it));
+        let runs =
+            |plan: &Plan| plan.steps.iter().filter_map(Step::name).all(|it| open.contains(it));
         match self {
             Self::Transact(plan) => runs(plan),
             Self::Open(name) => !open.contains(name),
@@ -154,10 +155,9 @@ impl Planner {
                 _ => {}
             }
         }
-        let closed = match there.len() < self.habits.names_max {
-            true => closed,
-            false => closed.into_iter().filter(|name| there.contains(name)).collect(),
-        };
+        let may_make = there.len() < self.habits.names_max;
+        let closed: Vec<Name> =
+            closed.into_iter().filter(|name| may_make || there.contains(name)).collect();
         self.one(&closed).map_or(Op::Vacuum, Op::Open)
     }
 

@@ -30,7 +30,8 @@ fn alphabet(place: u16) -> Vec<Op> {
     let key = 10 + place;
     let raised = Plan { is_raised: true, ..put(A, key, 30) };
     let clear = Plan { steps: vec![Step::Clear(A)], ..raised.clone() };
-    let both = Plan { steps: [put(A, 1, 50).steps, put(B, key, 50).steps].concat(), ..raised.clone() };
+    let both =
+        Plan { steps: [put(A, 1, 50).steps, put(B, key, 50).steps].concat(), ..raised.clone() };
     vec![
         Op::Transact(put(A, key, 500)),
         Op::Transact(put(A, key, LONG)),

@@ -9,9 +9,9 @@
 //!
 //! What runs when is up to the system, so a seed repeats the work and not the moment.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ impl Round {
             }
         }
         let share = if moment == Moment::During { 2 } else { 12 };
-        if call.op.changes() && self.random() % share == 0 {
+        if call.op.changes() && self.random().is_multiple_of(share) {
             self.shoot(disk);
         }
     }
@@ -139,18 +139,18 @@ pub(crate) fn round(seed: u64, sabotages: Sabotages) -> Result<u64, String> {
         is_over: AtomicBool::new(false),
         failure: Mutex::default(),
     });
-    let seen = Arc::clone(&round);
-    disk.observe(move |disk, call, moment| seen.see(disk, call, moment));
+    let observer = Arc::clone(&round);
+    disk.observe(move |disk, call, moment| observer.see(disk, call, moment));
     if let Some(nth) = course.failing_sync {
         disk.fail_nth(DiskOp::SyncData, nth, Fault::Io);
     }
     let times = work(&round, &course, &db, &counters);
     disk.observe(|_, _, _| {});
-    (0..4).for_each(|_| round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(Shot {
-        disk: disk.crash(round.random()),
-        promised: read(&round.progress.promised),
-        begun: read(&round.progress.begun),
-    }));
+    for _ in 0..4 {
+        let (promised, begun) = (read(&round.progress.promised), read(&round.progress.begun));
+        let shot = Shot { disk: disk.crash(round.random()), promised, begun };
+        round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(shot);
+    }
     drop((db, counters));
     if let Some(failure) = round.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -164,7 +164,12 @@ pub(crate) fn round(seed: u64, sabotages: Sabotages) -> Result<u64, String> {
 }
 
 /// Runs the threads. When each commit of each thread took effect.
-fn work(round: &Round, course: &Course, db: &Database, counters: &[Counters; 2]) -> [Vec<Timestamp>; THREADS] {
+fn work(
+    round: &Round,
+    course: &Course,
+    db: &Database,
+    counters: &[Counters; 2],
+) -> [Vec<Timestamp>; THREADS] {
     thread::scope(|scope| {
         let committers: [_; THREADS] =
             std::array::from_fn(|me| scope.spawn(move || count(round, course, db, counters, me)));
@@ -176,7 +181,8 @@ fn work(round: &Round, course: &Course, db: &Database, counters: &[Counters; 2])
                 thread::sleep(Duration::from_micros(300));
             }
         });
-        let times = committers.map(|committer| committer.join().expect("the engine does not panic"));
+        let times =
+            committers.map(|committer| committer.join().expect("the engine does not panic"));
         round.is_over.store(true, Ordering::SeqCst);
         checkpointer.join().expect("the engine does not panic");
         times
@@ -201,9 +207,9 @@ fn count(
     for number in 1..=COMMITS {
         let random = round.random();
         round.progress.begun[me].store(number, Ordering::SeqCst);
-        let is_raised = random % 4 == 0;
+        let is_raised = random.is_multiple_of(4);
         let is_promised = course.setup.is_full() || is_raised;
-        let filler = vec![me as u8; (random >> 8) as usize % 600];
+        let filler = vec![7; (random >> 8) as usize % 600];
         match commit(db, counters, (me as u64, number, filler), is_raised) {
             Ok(time) => times.push(time),
             Err(error) => {
@@ -241,11 +247,17 @@ fn commit(
     }
 }
 
-fn judge_shot(shot: &Shot, course: &Course, times: &[Vec<Timestamp>; THREADS]) -> Result<(), String> {
+fn judge_shot(
+    shot: &Shot,
+    course: &Course,
+    times: &[Vec<Timestamp>; THREADS],
+) -> Result<(), String> {
     let (_db, counters) = course.open(&shot.disk).map_err(|error| tell(&error))?;
     let mut found = [0; THREADS];
     for (me, found) in found.iter_mut().enumerate() {
-        let numbers = counters.each_ref().map(|bucket| bucket.get(&(me as u64)).map(|it| it.map_or(0, |it| it.0)));
+        let numbers = counters
+            .each_ref()
+            .map(|bucket| bucket.get(&(me as u64)).map(|it| it.map_or(0, |it| it.0)));
         let [Ok(one), Ok(two)] = numbers else { return Err("it cannot be read".to_owned()) };
         if one != two {
             return Err(format!("half of a commit: {one} and {two} of thread {me}"));
@@ -261,9 +273,9 @@ fn judge_shot(shot: &Shot, course: &Course, times: &[Vec<Timestamp>; THREADS]) -
     let newest = (0..THREADS).filter_map(|me| time(me, found[me])).max();
     let oldest_lost = (0..THREADS).filter_map(|me| time(me, found[me] + 1)).min();
     match newest.zip(oldest_lost) {
-        Some((newest, lost)) if newest > lost => {
-            Err(format!("the commit at {lost} is missing, and that at {newest} is there: {found:?}"))
-        }
+        Some((newest, lost)) if newest > lost => Err(format!(
+            "the commit at {lost} is missing, and that at {newest} is there: {found:?}"
+        )),
         _ => Ok(()),
     }
 }

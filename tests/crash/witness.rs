@@ -14,8 +14,8 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use palisade::{Error, Receipt};
 use palisade::testing::{Call, FaultDisk, Moment, Op as DiskOp, Sabotages};
+use palisade::{Error, Receipt};
 
 use crate::engine::{Engine, recover};
 use crate::model::{Plan, State, Window};
@@ -167,7 +167,8 @@ impl Shared {
             witness.refused = outcome.err();
         }
         if moment == Moment::During || call.op.changes() {
-            let place = format_args!("{moment:?} call {}, {:?} of {}", call.number, call.op, call.path);
+            let place =
+                format_args!("{moment:?} call {}, {:?} of {}", call.number, call.op, call.path);
             self.lock().look(disk, &place);
         }
     }
@@ -239,8 +240,7 @@ impl Witness {
         let is_free = match moment {
             Moment::Before => file.starts_with("tab-") || file.starts_with("MANIFEST"),
             Moment::During => {
-                file.starts_with("tab-")
-                    || call.op == DiskOp::SyncData && !self.waits_for_syncs
+                file.starts_with("tab-") || call.op == DiskOp::SyncData && !self.waits_for_syncs
             }
         };
         if !is_free || !self.rng.percent(50) {
@@ -341,7 +341,7 @@ impl Judge<'_> {
         image.power_off();
         drop(db);
         self.depth += 1;
-        for image in inner.into_iter().flat_map(|taken| taken.take()) {
+        for image in inner.into_iter().flat_map(Taken::take) {
             self.tally.recoveries += 1;
             let judged = self.judge(&image, &Allowed::only(allowed.later.clone()));
             judged.map_err(|what| format!("the power goes during recovery: {what}"))?;
