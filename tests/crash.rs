@@ -22,6 +22,8 @@
 mod damage;
 #[path = "crash/engine.rs"]
 mod engine;
+#[path = "crash/found.rs"]
+mod found;
 #[path = "crash/life.rs"]
 mod life;
 #[path = "crash/model.rs"]
@@ -29,6 +31,7 @@ mod model;
 #[path = "crash/plan.rs"]
 mod plan;
 #[path = "common/rng.rs"]
+#[allow(dead_code, reason = "shared with tests that use other parts of it")]
 mod rng;
 #[path = "crash/short.rs"]
 mod short;
@@ -59,15 +62,15 @@ fn run_named(course: Course) -> (Tally, Option<String>) {
 
 /// Runs courses, one seed after the other, until enough states were seen or one has failed.
 fn runs(states: u64, course: impl Fn(u64) -> Course + Sync) -> (Tally, Option<String>) {
-    let (next, seen) = (AtomicU64::new(rng::seed()), AtomicU64::new(0));
+    let (next, judged) = (AtomicU64::new(rng::seed()), AtomicU64::new(0));
     let outcome = Mutex::new((Tally::default(), None));
     let work = || {
-        while seen.load(Ordering::Relaxed) < states && outcome.lock().unwrap().1.is_none() {
+        while judged.load(Ordering::Relaxed) < states && outcome.lock().unwrap().1.is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let course = course(seed);
             let scene = course.scene;
             let (tally, failure) = run_named(course);
-            seen.fetch_add(tally.states, Ordering::Relaxed);
+            judged.fetch_add(tally.states, Ordering::Relaxed);
             let mut outcome = outcome.lock().unwrap();
             outcome.0.add(&tally);
             if let Some(failure) = failure {
@@ -85,8 +88,9 @@ fn runs(states: u64, course: impl Fn(u64) -> Course + Sync) -> (Tally, Option<St
 
 /// Prints what was seen, and fails if something went wrong.
 fn report(begun: Instant, tally: &Tally, failure: Option<String>) {
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{tally:?} in {seconds:.1} s, {:.0} states/s", tally.states as f64 / seconds);
+    let took = begun.elapsed();
+    let rate = tally.states * 1000 / u64::try_from(took.as_millis()).unwrap().max(1);
+    println!("{tally:?} in {took:.1?}, {rate} states/s");
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
 }
 

@@ -104,7 +104,7 @@ impl Driver<'_> {
         let Heir { disk, allowed } = heir;
         self.shared.lock().tally.lives += 1;
         self.is_full = false;
-        self.last = "found".to_owned();
+        self.last = String::from("found");
         let copy = disk.kill(self.planner.rng.next());
         let state = self.shared.lock().judge(&copy, &allowed)?;
         self.shared.lock().forget_heir();

@@ -34,6 +34,8 @@ impl Scene {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
     keys: u32,
+    /// So many names are used at a time.
+    names_max: usize,
     steps_max: u32,
     /// Each value has this length, if it is set: then records come to lie where others were.
     length: Option<usize>,
@@ -49,6 +51,7 @@ impl Habits {
         let length = Value::LENGTH_MIN + rng.below(400) as usize;
         Self {
             keys: 2 + rng.below(30),
+            names_max: 1 + rng.below(6) as usize,
             steps_max: if is_uniform { 1 } else { 1 + rng.below(6) },
             length: is_uniform.then_some(length),
             huge_every: if rng.percent(30) { 40 } else { 0 },
@@ -152,19 +155,26 @@ impl Planner {
                 _ => {}
             }
         }
+        let may_make = there.len() < self.habits.names_max;
+        let closed: Vec<Name> =
+            closed.into_iter().filter(|name| may_make || there.contains(name)).collect();
         self.one(&closed).map_or(Op::Vacuum, Op::Open)
     }
 
     fn interludes(&mut self, open: &BTreeSet<Name>) -> Vec<Plan> {
         let count = if self.rng.percent(30) { 0 } else { self.rng.below(8) };
-        let mut plan = || Plan { is_raised: false, ..self.plan(open) };
+        let mut plan = || Plan { is_raised: false, ..self.plan_of(open, 6) };
         (0..count).map(|_| plan()).collect()
     }
 
     /// A transaction over open buckets.
-    pub(crate) fn plan(&mut self, open: &BTreeSet<Name>) -> Plan {
+    fn plan(&mut self, open: &BTreeSet<Name>) -> Plan {
+        self.plan_of(open, self.habits.steps_max)
+    }
+
+    fn plan_of(&mut self, open: &BTreeSet<Name>, steps_max: u32) -> Plan {
         let names: Vec<Name> = open.iter().copied().collect();
-        let count = 1 + self.rng.below(self.habits.steps_max);
+        let count = 1 + self.rng.below(steps_max);
         let mut steps: Vec<Step> = (0..count).filter_map(|_| self.step(&names)).collect();
         if count > 2 && self.rng.percent(15) {
             let places = u32::try_from(steps.len() + 1).expect("plans are short");

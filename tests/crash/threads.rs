@@ -78,7 +78,7 @@ impl Round {
             }
         }
         let share = if moment == Moment::During { 2 } else { 12 };
-        if call.op.changes() && self.random() % share == 0 {
+        if call.op.changes() && self.random().is_multiple_of(share) {
             self.shoot(disk);
         }
     }
@@ -139,20 +139,18 @@ pub(crate) fn round(seed: u64, sabotages: Sabotages) -> Result<u64, String> {
         is_over: AtomicBool::new(false),
         failure: Mutex::default(),
     });
-    let seen = Arc::clone(&round);
-    disk.observe(move |disk, call, moment| seen.see(disk, call, moment));
+    let observer = Arc::clone(&round);
+    disk.observe(move |disk, call, moment| observer.see(disk, call, moment));
     if let Some(nth) = course.failing_sync {
         disk.fail_nth(DiskOp::SyncData, nth, Fault::Io);
     }
     let times = work(&round, &course, &db, &counters);
     disk.observe(|_, _, _| {});
-    (0..4).for_each(|_| {
-        round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(Shot {
-            disk: disk.crash(round.random()),
-            promised: read(&round.progress.promised),
-            begun: read(&round.progress.begun),
-        })
-    });
+    for _ in 0..4 {
+        let (promised, begun) = (read(&round.progress.promised), read(&round.progress.begun));
+        let shot = Shot { disk: disk.crash(round.random()), promised, begun };
+        round.shots.lock().unwrap_or_else(PoisonError::into_inner).push(shot);
+    }
     drop((db, counters));
     if let Some(failure) = round.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -209,9 +207,9 @@ fn count(
     for number in 1..=COMMITS {
         let random = round.random();
         round.progress.begun[me].store(number, Ordering::SeqCst);
-        let is_raised = random % 4 == 0;
+        let is_raised = random.is_multiple_of(4);
         let is_promised = course.setup.is_full() || is_raised;
-        let filler = vec![me as u8; (random >> 8) as usize % 600];
+        let filler = vec![7; (random >> 8) as usize % 600];
         match commit(db, counters, (me as u64, number, filler), is_raised) {
             Ok(time) => times.push(time),
             Err(error) => {

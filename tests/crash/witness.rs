@@ -158,15 +158,13 @@ impl Shared {
     }
 
     fn see(&self, disk: &FaultDisk, call: &Call, moment: Moment) {
-        let plan = self.lock().interlude(call, moment);
-        if let Some((engine, plan)) = plan {
+        loop {
+            let Some((engine, plan)) = self.lock().interlude(call, moment) else { break };
             let outcome = self.transact(&engine, &plan);
             let mut witness = self.lock();
             witness.is_busy = false;
             witness.tally.interludes += 1;
-            if let Err(error) = outcome {
-                witness.refused = Some(error);
-            }
+            witness.refused = outcome.err();
         }
         if moment == Moment::During || call.op.changes() {
             let place =
@@ -245,7 +243,7 @@ impl Witness {
                 file.starts_with("tab-") || call.op == DiskOp::SyncData && !self.waits_for_syncs
             }
         };
-        if !is_free || !self.rng.percent(30) {
+        if !is_free || !self.rng.percent(50) {
             return None;
         }
         let engine = self.engine.clone()?;
@@ -343,7 +341,7 @@ impl Judge<'_> {
         image.power_off();
         drop(db);
         self.depth += 1;
-        for image in inner.into_iter().flat_map(|taken| taken.take()) {
+        for image in inner.into_iter().flat_map(Taken::take) {
             self.tally.recoveries += 1;
             let judged = self.judge(&image, &Allowed::only(allowed.later.clone()));
             judged.map_err(|what| format!("the power goes during recovery: {what}"))?;
@@ -366,15 +364,16 @@ fn find(state: &State, allowed: &[Arc<State>], newest: u64) -> Option<Arc<State>
 }
 
 /// Images taken while another disk is being recovered.
-struct Taken(Arc<Mutex<Vec<FaultDisk>>>);
+pub(crate) struct Taken(Arc<Mutex<Vec<FaultDisk>>>);
 
 impl Taken {
-    fn take(self) -> Vec<FaultDisk> {
+    pub(crate) fn take(self) -> Vec<FaultDisk> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn crash_at_calls(disk: &FaultDisk, seed: u64, every: u32) -> Taken {
+/// From now on takes one image for so many changing calls.
+pub(crate) fn crash_at_calls(disk: &FaultDisk, seed: u64, every: u32) -> Taken {
     let images = Arc::new(Mutex::new(Vec::new()));
     let rng = Mutex::new(Rng::new(seed));
     let to = Arc::clone(&images);
