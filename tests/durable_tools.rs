@@ -109,8 +109,7 @@ fn readers_share_a_database_and_a_writer_has_it_alone() {
     assert!(refused.to_string().contains("is open already, by someone who reads it"), "{refused}");
     drop((one, other));
     let writer = on(&disk).open(HOME).unwrap();
-    for refused in [on(&disk).open_read_only(HOME).map(drop), on(&disk).examine(HOME).map(drop)]
-    {
+    for refused in [on(&disk).open_read_only(HOME).map(drop), on(&disk).examine(HOME).map(drop)] {
         assert!(matches!(refused, Err(Error::AlreadyOpen { .. })), "{refused:?}");
     }
     let bucket = writer.bucket::<u64, String>("words").unwrap();
