@@ -18,7 +18,7 @@ use crate::db::store::verify::Problem;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::sync::Arc;
-use crate::wal::{Recovered, Scope, path_of, read_log};
+use crate::wal::{Flaw, Recovered, Scope, path_of, read_log};
 
 /// What a salvage has brought over, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,8 @@ impl Rescue<'_> {
     pub(super) fn look_at_log(&mut self, scope: &Scope, newest_table: Lsn) -> Result<bool> {
         let recovered = self.scan(scope, &mut |_| Ok(()))?;
         let mut dropped: Vec<_> = recovered.damage.iter().cloned().map(Dropped::of).collect();
-        if dropped.is_empty() && recovered.discarded_bytes > 0 {
+        let is_cut = !matches!(recovered.flaw, Flaw::Empty | Flaw::End);
+        if dropped.is_empty() && (is_cut || recovered.discarded_bytes > 0) {
             let (path, offset) = (path_of(self.from, recovered.end), recovered.end.offset());
             let why = format!("{}: a torn tail, which nobody was promised", recovered.flaw);
             let (bytes, entries, records) = (0, 0, 0);
