@@ -16,6 +16,12 @@
 //! What a database closed cleanly holds is proven to its end, so there the third never happens.
 //! `verify` must see whatever opening trips over.
 #![cfg(feature = "testing")]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the files' names are ours, and the numbers small"
+)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod common;

@@ -169,8 +169,8 @@ fn bucket_that_is_opened_beside_a_checkpoint_keeps_its_delta() {
         let is_table = call.path.contains("tab-") && call.op.is_sync();
         if moment == Moment::During && is_table && tables.fetch_add(1, Ordering::SeqCst) == 1 {
             let opener = opener.clone();
-            let opened = thread::spawn(move || opener.bucket::<u64, u64>("other")?.get(&5));
-            assert_eq!(opened.join().unwrap().unwrap(), Some(50));
+            let found = thread::spawn(move || opener.bucket::<u64, u64>("other")?.get(&5));
+            assert_eq!(found.join().unwrap().unwrap(), Some(50));
         }
     });
     assert_eq!(db.checkpoint().unwrap().tables, 1, "the delta does not count");

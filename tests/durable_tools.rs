@@ -4,6 +4,12 @@
 //! simulated disk, which shows every call and can be damaged at will. What a database holds is
 //! compared with what was committed, key by key.
 #![cfg(feature = "testing")]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the files' names are ours, and the numbers small"
+)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod common;

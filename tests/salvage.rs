@@ -5,6 +5,12 @@
 //! must be there; what is missing must be told of, with a file of the database. The damaged files
 //! must stay as they are.
 #![cfg(feature = "testing")]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the files' names are ours, and the numbers small"
+)]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod common;
@@ -370,10 +376,7 @@ fn what_the_device_cannot_read_is_left_out() {
         assert_eq!(told.path, path);
         assert!(told.offset <= from && from < told.offset + told.bytes, "{told:?}");
         let db = on(&disk).open(SAVED).unwrap();
-        let found = match salvaged.is_manifest_lost {
-            true => entries(&db, "salvaged 0"),
-            false => words(&db),
-        };
+        let found = if salvaged.is_manifest_lost { entries(&db, "salvaged 0") } else { words(&db) };
         assert!(found.iter().all(|entry| whole.get(entry.0) == Some(entry.1)));
         // A block is 64 KiB, so a hundred entries and some.
         assert!(found.len() >= 1020 - 2 * 130, "{path:?} {from}: {}", found.len());

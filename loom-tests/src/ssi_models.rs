@@ -99,7 +99,10 @@ struct Shared {
 
 impl Shared {
     fn new(rules: Rules) -> Self {
-        Self { collector: Collector::with_slots(3), log: CommitLog::starting_at(Timestamp::ZERO, rules) }
+        Self {
+            collector: Collector::with_slots(3),
+            log: CommitLog::starting_at(Timestamp::ZERO, rules),
+        }
     }
 }
 

@@ -29,7 +29,13 @@ struct Stage {
 }
 
 fn scope() -> Scope {
-    Scope { database: DATABASE, needed: Lsn::ZERO, clean_end: None, tolerates_damage: false }
+    Scope {
+        database: DATABASE,
+        needed: Lsn::ZERO,
+        clean_end: None,
+        durable: Lsn::ZERO,
+        tolerates_damage: false,
+    }
 }
 
 fn options() -> WalOptions {

@@ -10,7 +10,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::block::{Block, Entry, LENGTH_MAX, VALUE_CRC_LENGTH, ValuePosition};
+use super::block::{Block, Entry};
+#[cfg(test)]
+use super::block::{LENGTH_MAX, VALUE_CRC_LENGTH, ValuePosition};
 use super::directory::{TableId, read_exact};
 use super::error::{CheckpointError, Result};
 use super::fields::Fields;
