@@ -65,6 +65,10 @@ mod mvcc;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
 mod ssi;
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(unreachable_pub, reason = "other storages than real files are for tests")
+)]
 mod storage;
 mod sync;
 #[cfg(feature = "testing")]

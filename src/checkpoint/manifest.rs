@@ -6,10 +6,10 @@
 //!
 //! The fields are database u128, generation u64; the next bucket u32 and table u64; the first LSN
 //! that is needed u64, the LSN of a clean end u64 (zero: none), the LSN up to which the log was
-//! durable u64, the last timestamp u64; the number of buckets u32. A bucket is its id u32, flags u8 (1: ordered), name, key type and value type,
-//! each with a length u32; the number of tables u32. A table is its id u64, kind u8 (0: range,
-//! 1: delta), length u64, footer's checksum u32, entries u64, timestamp u64, LSN u64, and the
-//! lower bound of its range with a length u32.
+//! durable u64, the last timestamp u64; the number of buckets u32. A bucket is its id u32, flags u8
+//! (1: ordered), name, key type and value type, each with a length u32; the number of tables u32. A
+//! table is its id u64, kind u8 (0: range, 1: delta), length u64, footer's checksum u32, entries
+//! u64, timestamp u64, LSN u64, and the lower bound of its range with a length u32.
 //!
 //! 1. The manifest is replaced as a whole: written under another name, synced, renamed, and the
 //!    directory synced. Whatever happens, the old one or the new one is there.

@@ -152,8 +152,8 @@ impl Database {
     /// [`Error::TypeMismatch`] if it holds other types, [`Error::OtherPersistence`] if it is
     /// volatile; [`Error::TooManyBuckets`]. [`Error::Checkpoint`] if its tables are damaged, and
     /// [`Error::Decode`] if its entries are not what the types make of them. [`Error::Log`] if it
-    /// is new and the log cannot take it; [`Error::BucketMissing`] if there is none and the database
-    /// is open for reading only.
+    /// is new and the log cannot take it; [`Error::BucketMissing`] if there is none and the
+    /// database is open for reading only.
     pub fn bucket<K, V>(&self, name: &str) -> Result<Bucket<K, V>>
     where
         K: Key + Encode + Decode,
@@ -204,8 +204,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`Error::Log`] if the bucket is durable and the log cannot take it, [`Error::ReadOnly`] if it
-    /// is durable and the database is open for reading only.
+    /// [`Error::Log`] if the bucket is durable and the log cannot take it, [`Error::ReadOnly`] if
+    /// it is durable and the database is open for reading only.
     pub fn drop_bucket(&self, name: &str) -> Result<bool> {
         let engine = self.engine();
         let dropped = match self.archive() {

@@ -86,7 +86,10 @@ pub enum Access {
 }
 
 /// An open file. Reads and writes name their place; there is no cursor.
-#[expect(clippy::len_without_is_empty, reason = "asking for the length may fail")]
+#[cfg_attr(
+    feature = "testing",
+    expect(clippy::len_without_is_empty, reason = "asking for the length may fail")
+)]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -40,6 +40,7 @@ pub enum Sabotage {
     TrustTail,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Sabotage {
     /// All of them.
     pub const ALL: [Self; 15] = [
