@@ -21,11 +21,14 @@ pub enum Isolation {
 
 /// What a commit survives.
 ///
-/// | level | a commit returns when | killed process | power loss |
-/// |---|---|---|---|
-/// | `InMemory` | it is visible | all gone | all gone |
-/// | `Relaxed` | its record is in the mapped log | kept | a bounded tail may go, never a hole |
-/// | `Full` | its record is on the device | kept | kept |
+/// | level | a commit returns when | killed process | power loss | tests |
+/// |---|---|---|---|---|
+/// | `InMemory` | it is visible | all gone | all gone | |
+/// | `Relaxed` | its record is in the mapped log | kept | a bounded tail may go | kill, crash |
+/// | `Full` | its record is on the device | kept | kept | kill, crash, faults |
+///
+/// What goes is always the newest, and never leaves a hole. The tests are those of the repository
+/// that hold the row: real processes killed, a simulated disk, real disks that fail.
 ///
 /// After any crash the recovered state is exactly the first commits in the order of commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
