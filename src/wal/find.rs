@@ -1,7 +1,8 @@
 //! Finding the segments of a directory.
 //!
 //! A file with a segment's name and a bad header is damage, because a file gets that name only
-//! with a good one and loses it first. Before what is needed it is junk.
+//! with a good one and loses it first. Before what is needed it is junk. The same goes for the
+//! link of a segment that got its name with one: without it, what follows would pass for a spare.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,25 +48,33 @@ pub(super) fn find(disk: &Disk, scope: &Scope, access: Access) -> Result<Files, 
         }
         let Some(id) = parse_name(&name) else { continue };
         files.highest = files.highest.max(Some(id));
-        match look(disk, &path, (id, scope.database), access) {
-            Ok(Ok(found)) => drop(files.found.insert(id, found)),
-            Ok(Err(flaw)) => {
-                if id >= scope.needed.segment() {
-                    let (path, durable) = (path.clone(), scope.needed);
-                    files.damage.push(WalError::Corruption { path, offset: 0, flaw, durable });
+        let (flaw, offset) = match look(disk, &path, (id, scope.database), access) {
+            Ok(Ok(found)) => {
+                // Where reading begins behind the link, nobody asks for it.
+                if found.has_its_link() || id == scope.needed.segment() {
+                    files.found.insert(id, found);
+                    continue;
                 }
-                files.junk.push(path);
+                (Flaw::Link, u64::from(RECORDS))
             }
+            Ok(Err(flaw)) => (flaw, 0),
             Err(error) if scope.tolerates_damage => {
                 files.damage.push(error);
                 files.junk.push(path);
+                continue;
             }
             Err(error) => return Err(error),
+        };
+        if id >= scope.needed.segment() {
+            let (path, durable) = (path.clone(), scope.needed);
+            files.damage.push(WalError::Corruption { path, offset, flaw, durable });
         }
+        files.junk.push(path);
     }
     Ok(files)
 }
 
+/// Opens one segment, or says what is wrong with its header.
 fn look(
     disk: &Disk,
     path: &Path,
@@ -80,6 +89,13 @@ fn look(
     let segment = Segment::new(header, path.to_owned(), file);
     let link = read_link(&segment)?;
     Ok(Ok(Found { segment, link }))
+}
+
+impl Found {
+    /// A segment that got its link before its name has one, or is damaged.
+    fn has_its_link(&self) -> bool {
+        self.link.is_some() || !self.segment.is_linked()
+    }
 }
 
 /// A segment as it describes itself, for whoever does not know to which database it belongs.

@@ -3,14 +3,15 @@
 //! ```text
 //!  0        8        12       16         32    36     40    44      48        56   60    64
 //!  | magic  | version| header | database | seg | salt | size| endian| reserved| 0  | crc | 0 ..
-//!  |        | flags=0| bytes  |          |     |      |     | tag   | = 0     |    |
+//!  |        | flags  | bytes  |          |     |      |     | tag   | = 0     |    |
 //!  4096     records ..                                                          .. to `size`
 //! ```
 //!
 //! 1. A file has the name of a segment only while header, length and blocks are durable. It gets
 //!    there from a temporary name, and leaves for one before its header is written again. So a bad
 //!    header under a segment's name is damage, whenever it is found.
-//! 2. Each life of a file has its own number and its own salt.
+//! 2. Each life of a file has its own number and its own salt. Flag 1 says that its first record, a
+//!    link, was written with the header and is as durable: a segment that an opening began with.
 //! 3. The header has a page of its own, which no record touches.
 
 use std::path::{Path, PathBuf};
@@ -80,6 +81,8 @@ pub(super) struct Header {
     pub(super) segment: SegmentId,
     pub(super) salt: u32,
     pub(super) size: u32,
+    /// Whether the segment got its link before its name.
+    pub(super) is_linked: bool,
 }
 
 /// Why a header is not one.
@@ -103,7 +106,7 @@ impl Header {
         };
         put(&MAGIC);
         put(&Self::VERSION.to_le_bytes());
-        put(&[0; 2]);
+        put(&u16::from(self.is_linked).to_le_bytes());
         put(&HEADER_BYTES.to_le_bytes());
         put(&self.database.get().to_le_bytes());
         put(&self.segment.get().to_le_bytes());
@@ -129,8 +132,8 @@ impl Header {
         if crc32(0, front) != u32_at(bytes, HEADER - 4) {
             return Err(HeaderError::Flaw(Flaw::HeaderChecksum));
         }
-        let versions = u32_at(bytes, 8).to_le_bytes();
-        let version = u16::from_le_bytes([versions[0], versions[1]]);
+        let [version @ .., flags, _] = u32_at(bytes, 8).to_le_bytes();
+        let version = u16::from_le_bytes(version);
         if version != Self::VERSION {
             return Err(HeaderError::Version(version));
         }
@@ -140,8 +143,9 @@ impl Header {
             segment: SegmentId::from_raw(u32_at(bytes, 32)),
             salt: u32_at(bytes, 36),
             size: u32_at(bytes, 40),
+            is_linked: flags == 1,
         };
-        // Encoding covers the flags, the reserved bytes and the constants.
+        // Encoding covers the other flags, the reserved bytes and the constants.
         if header.encode() != *bytes || header.size <= RECORDS || header.segment.get() == 0 {
             return Err(HeaderError::Flaw(Flaw::Field));
         }
@@ -170,6 +174,11 @@ impl Segment {
 
     pub(super) fn database(&self) -> DatabaseId {
         self.header.database
+    }
+
+    /// Whether it got its link before its name, so that one without is damaged.
+    pub(super) fn is_linked(&self) -> bool {
+        self.header.is_linked
     }
 
     pub(super) fn salt(&self) -> u32 {

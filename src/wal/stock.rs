@@ -142,6 +142,7 @@ impl Stock {
         let salt = old.as_ref().map(Segment::salt);
         let size = self.size(&mut numbers, old.as_ref());
         let header = self.header(&mut numbers, size, salt.filter(|_| keeps(disk)))?;
+        let header = Header { is_linked: true, ..header };
         let first = first(&header);
         match old {
             Some(old) => self.maker(disk).recycle(old, header, &first),
@@ -182,7 +183,8 @@ impl Stock {
         let segment = next.ok_or(WalError::SegmentsUsedUp)?;
         numbers.highest = Some(segment);
         let fresh = draw(&mut numbers.salt);
-        Ok(Header { database: self.database, segment, salt: salt.unwrap_or(fresh), size })
+        let salt = salt.unwrap_or(fresh);
+        Ok(Header { database: self.database, segment, salt, size, is_linked: false })
     }
 
     /// A free segment that is large enough and that nobody reads (4).

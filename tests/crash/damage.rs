@@ -14,6 +14,8 @@ use crate::model::{Name, Plan, State, Step, Value};
 use crate::rng::Rng;
 
 const NAME: Name = "numbers 0";
+/// Where the records of a segment begin.
+const RECORDS: u64 = 4096;
 
 fn setup(durability: Durability, segment_bytes: u32, seed: u64, sabotages: Sabotages) -> Setup {
     Setup {
@@ -57,8 +59,12 @@ impl History {
     }
 }
 
+fn segment_number(at: Lsn) -> String {
+    format!("{:08x}", at.get() >> 32)
+}
+
 fn segment_path(at: Lsn) -> String {
-    format!("{DIRECTORY}/wal-{:08x}.log", at.get() >> 32)
+    format!("{DIRECTORY}/wal-{}.log", segment_number(at))
 }
 
 fn offset(at: Lsn) -> u64 {
@@ -71,19 +77,27 @@ pub(crate) fn flipped_bit(seed: u64, sabotages: Sabotages) -> Result<(), String>
     let disk = FaultDisk::new(rng.next());
     let setup = setup(Durability::Full, 64 << 10, rng.next(), sabotages);
     let mut history = History::open(&disk, &setup)?;
+    if rng.percent(50) {
+        history.engine.db.clone().close().map_err(|error| tell(&error))?;
+        drop(history);
+        history = History::open(&disk, &setup)?;
+    }
     for _ in 0..8 {
         history.insert(Value::LENGTH_MIN + rng.below(300) as usize)?;
     }
     let image = disk.kill(rng.next());
-    // Neither the first, whose beginning is not known, nor the last, which nothing vouches for.
-    let victim = 1 + rng.below(6) as usize;
-    let (from, to) = (offset(history.ends[victim - 1]), offset(history.ends[victim]));
+    // The first one together with what comes before it in the segment. Not the last one, which
+    // nothing vouches for.
+    let victim = rng.below(7) as usize;
+    let from = victim.checked_sub(1).map_or(RECORDS, |before| offset(history.ends[before]));
+    let to = offset(history.ends[victim]);
     let length = u32::try_from(8 * (to - from)).expect("records are short");
     let bit = 8 * from + u64::from(rng.below(length));
-    let path = segment_path(history.ends[victim]);
+    let (path, segment) =
+        (segment_path(history.ends[victim]), segment_number(history.ends[victim]));
     assert!(image.flip_bit(Path::new(&path), bit), "the file is long enough");
     match setup.options(&image).open(DIRECTORY) {
-        Err(error) if blames_the_disk(&error) && tell(&error).contains(&path) => Ok(()),
+        Err(error) if blames_the_disk(&error) && tell(&error).contains(&segment) => Ok(()),
         Err(error) => Err(format!("bit {bit} of {path}: {}", tell(&error))),
         Ok(db) => {
             drop(db);

@@ -63,3 +63,19 @@ fn checkpoint_that_fails_among_deltas_can_be_made_again() {
         assert_eq!(recover(&disk.crash(nth), &setup(nth + 2000)).unwrap().0, state);
     }
 }
+
+/// A close after a life without commits noted the last commit of what was left of the log, which
+/// was none after a checkpoint: times began again at zero.
+#[test]
+fn times_go_on_after_a_life_without_commits() {
+    let disk = FaultDisk::new(1);
+    filled(&disk, 1);
+    let mut newest = 0;
+    for life in 0..4 {
+        let (engine, recovery) = Engine::open(&disk, &setup(life)).unwrap();
+        assert!(recovery.newest.get() >= newest.max(6), "life {life}: {recovery:?}");
+        newest = recovery.newest.get();
+        engine.db.checkpoint().unwrap();
+        engine.db.clone().close().unwrap();
+    }
+}

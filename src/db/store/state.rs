@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) next_table: TableId,
     /// The log from here on is needed.
     pub(super) needed: Lsn,
+    /// No commit at or before this time is to be made again.
+    last: Timestamp,
     pub(super) buckets: BTreeMap<StoredId, BucketState>,
 }
 
@@ -127,18 +129,20 @@ impl State {
             next_bucket: manifest.next_bucket.get(),
             next_table: manifest.next_table,
             needed: manifest.first_needed,
+            last: manifest.last_timestamp,
             buckets: buckets.collect(),
         }
     }
 
-    /// The manifest that says this, one generation on, with the last commit and the end of the log
-    /// as far as it is durable.
+    /// The manifest that says this, one generation on, after the commit `last` at least (what is
+    /// left of the log may know of none), and with the end of the log as far as it is durable.
     pub(super) fn manifest(
         &mut self,
         (last, durable): (Timestamp, Lsn),
         clean_end: Option<Lsn>,
     ) -> Manifest {
         self.generation += 1;
+        self.last = self.last.max(last);
         let buckets = self.buckets.iter().map(|(&id, bucket)| bucket.record(id));
         Manifest {
             database: self.database,
@@ -148,7 +152,7 @@ impl State {
             first_needed: self.needed,
             clean_end,
             durable,
-            last_timestamp: last,
+            last_timestamp: self.last,
             buckets: buckets.collect(),
         }
     }
