@@ -1,6 +1,6 @@
 //! Many committers at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -8,18 +8,23 @@ use crate::storage::{Fault, Moment, Op};
 
 const THREADS: u64 = 4;
 
-/// Each thread commits and syncs by itself; timestamps are drawn under the lock of the log.
+/// Appends a commit at the next timestamp, drawn under the lock of the log.
+fn append_next(wal: &Wal, clock: &parking_lot::Mutex<u64>) -> Result<Lsn, WalError> {
+    let mut payload = payload(&[7; 90]);
+    let reservation = wal.reserve(Some(&mut payload))?;
+    let timestamp = {
+        let mut clock = clock.lock();
+        *clock += 1;
+        *clock
+    };
+    reservation.append(Timestamp::from_raw(timestamp))
+}
+
+/// Each thread commits and syncs by itself.
 fn crowd(wal: &Wal, commits: u64, clock: &parking_lot::Mutex<u64>) -> Vec<Result<(), WalError>> {
     let one = || {
         for _ in 0..commits {
-            let mut payload = payload(&[7; 90]);
-            let reservation = wal.reserve(Some(&mut payload))?;
-            let timestamp = {
-                let mut clock = clock.lock();
-                *clock += 1;
-                *clock
-            };
-            let end = reservation.append(Timestamp::from_raw(timestamp))?;
+            let end = append_next(wal, clock)?;
             wal.sync_to(end)?;
             assert!(wal.durable() >= end, "acknowledged at {end}, durable to {}", wal.durable());
         }
@@ -64,22 +69,42 @@ fn one_sync_runs_at_a_time() {
     syncs_do_not_overlap(Sabotages::default()).unwrap();
 }
 
+/// A sync that lasts until every committer of its round has appended leaves one more sync to do,
+/// for all the others together.
 #[test]
 fn committers_share_syncs() {
+    const ROUNDS: u64 = 100;
     let disk = FaultDisk::new(1);
     let options = WalOptions { gather_max: Duration::from_micros(60), ..small() };
     let (wal, ..) = open_with(&disk, &all(), options).unwrap();
-    watch(&disk);
-    for result in crowd(&wal, 200, &parking_lot::Mutex::new(0)) {
-        result.unwrap();
-    }
+    let appended = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&appended);
+    disk.observe(move |_, call, moment| {
+        let full_round = seen.load(Ordering::SeqCst).next_multiple_of(THREADS);
+        if moment == Moment::During && call.op == Op::SyncData {
+            while seen.load(Ordering::SeqCst) < full_round {
+                thread::yield_now();
+            }
+        }
+    });
+    let clock = parking_lot::Mutex::new(0);
+    let round_over = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
+    let one = || {
+        for _ in 0..ROUNDS {
+            let end = append_next(&wal, &clock).unwrap();
+            appended.fetch_add(1, Ordering::SeqCst);
+            wal.sync_to(end).unwrap();
+            round_over.wait();
+        }
+    };
+    thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(one))));
     let stats = wal.stats();
-    assert_eq!(stats.commits, 200 * THREADS);
+    assert_eq!(stats.commits, ROUNDS * THREADS);
     assert_eq!(stats.synced_commits, stats.commits);
-    assert!(stats.syncs * 2 <= stats.commits, "{} syncs", stats.syncs);
+    assert!(stats.syncs <= 2 * ROUNDS, "{} syncs of {ROUNDS} rounds", stats.syncs);
     let (_, found) = look(&disk.crash(1), &all()).unwrap();
     let timestamps: Vec<u64> = found.iter().map(|commit| commit.0).collect();
-    assert_eq!(timestamps, (1..=200 * THREADS).collect::<Vec<_>>());
+    assert_eq!(timestamps, (1..=ROUNDS * THREADS).collect::<Vec<_>>());
 }
 
 #[test]
