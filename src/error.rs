@@ -70,6 +70,46 @@ pub enum Error {
         max: usize,
     },
 
+    /// A commit needs more memory than a limit leaves, and nothing more can be freed. Remove
+    /// entries, end old snapshots, or raise the limit.
+    #[error(
+        "{} bytes are needed and {used} of {limit} are in use{}",
+        needed,
+        bucket.as_ref().map(|it| format!(" in bucket {it:?}")).unwrap_or_default()
+    )]
+    MemoryLimit {
+        /// The bucket whose limit it is; `None` if it is the database's.
+        bucket: Option<Arc<str>>,
+        /// Bytes that the commit needs there.
+        needed: u64,
+        /// Bytes in use there.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
+
+    /// There is a limit, and the types of the bucket may own memory of an unknown size. Say how it
+    /// is measured, with [`BucketOptions`](crate::BucketOptions).
+    #[error("bucket {bucket:?} has a memory limit, and its types own memory that is not measured")]
+    Unmeasured {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+    },
+
+    /// The bucket was made without an eviction policy: nothing leaves it by itself.
+    #[error("bucket {bucket:?} is no cache")]
+    NotACache {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+    },
+
+    /// Entries of a durable bucket do not leave by themselves. Use a volatile bucket for a cache.
+    #[error("bucket {bucket:?} is durable, so its entries cannot leave by themselves")]
+    DurableCache {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+    },
+
     /// A key or a value takes 4 GiB or more as bytes. Store it in parts.
     #[error("a key or value of 4 GiB or more cannot be stored")]
     EntryTooLarge,

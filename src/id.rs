@@ -14,8 +14,9 @@ impl Timestamp {
     pub const ZERO: Self = Self(0);
     /// Later than every commit; means "none" where a minimum is taken.
     pub(crate) const MAX: Self = Self(u64::MAX);
-    /// Commit times use 60 bits, so that four are left for tags in a version's stamp.
-    pub(crate) const BITS: u32 = 60;
+    /// Commit times use 52 bits, so that twelve are left for heat and tags in a version's stamp. A
+    /// million commits a second use them up in 142 years.
+    pub(crate) const BITS: u32 = 52;
 
     pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)

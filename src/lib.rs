@@ -46,6 +46,7 @@
 //! | keep it on disk | [`Database::open`], [`Options`], [`Durability`] |
 //! | store types of your own | [`Encode`], [`Decode`], [`Pod`] |
 //! | choose an isolation level | [`Isolation`] |
+//! | keep memory below a limit, or make a cache | [`BucketOptions`], [`Options::memory_limit`], [`EvictionPolicy`] |
 //! | watch memory and conflicts | [`Database::stats`], [`Database::vacuum`] |
 //! | know how it works | [`design`] |
 #![deny(unsafe_code)]
@@ -59,6 +60,8 @@ pub mod design;
 #[expect(unsafe_code, reason = "reclaims memory that other threads may still read")]
 mod epoch;
 mod error;
+mod evict;
+mod heap;
 mod id;
 #[expect(unsafe_code, reason = "versions are reached by raw pointer and outlive a pin by rule")]
 mod mvcc;
@@ -83,13 +86,17 @@ pub use checkpoint::CheckpointError;
 pub use codec::Serde;
 pub use codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Pod};
 pub use db::{
-    Aborts, BackedUp, BucketInfo, Checkpointed, Database, Dropped, LogStats, OldestSnapshot,
-    Options, Problem, Recovery, RecoveryStep, Salvaged, Stats, Vacuumed, Verified,
+    Aborts, BackedUp, BucketInfo, BucketMemory, BucketOptions, Checkpointed, Database, Dropped,
+    LogStats, MemoryStats, OldestSnapshot, Options, Problem, Recovery, RecoveryStep, Salvaged,
+    Stats, Vacuumed, Verified,
 };
 pub use error::{Conflict, ConflictKind, Error, Result};
+pub use evict::EvictionPolicy;
+pub use heap::HeapSize;
 pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
-pub use mvcc::{Key, Lookup, Prefix, Value};
+pub use mvcc::terms::Departure;
+pub use mvcc::{EntryInfo, Key, Lookup, Prefix, Value};
 pub use txn::{
     Bucket, Durability, Integer, Isolation, Receipt, Snapshot, Transaction, TransactionOptions,
 };

@@ -15,13 +15,22 @@ use palisade::{Bucket, Database};
 struct Counting;
 
 static IN_USE: AtomicIsize = AtomicIsize::new(0);
+/// What the allocator adds to what it is asked for: eight bytes, rounded up to sixteen, 32 at least.
+static OVERHEAD: AtomicIsize = AtomicIsize::new(0);
+
+fn overhead(bytes: usize) -> isize {
+    let chunk = (bytes + 8).next_multiple_of(16).max(32);
+    isize::try_from(chunk - bytes).expect("fits")
+}
 
 fn grow(bytes: usize) {
     IN_USE.fetch_add(isize::try_from(bytes).expect("fits"), Ordering::Relaxed);
+    OVERHEAD.fetch_add(overhead(bytes), Ordering::Relaxed);
 }
 
 fn shrink(bytes: usize) {
     IN_USE.fetch_sub(isize::try_from(bytes).expect("fits"), Ordering::Relaxed);
+    OVERHEAD.fetch_sub(overhead(bytes), Ordering::Relaxed);
 }
 
 // SAFETY: every call goes to the system allocator with the same arguments; counting allocates
@@ -51,6 +60,11 @@ fn turn() -> MutexGuard<'static, ()> {
 
 fn in_use() -> isize {
     IN_USE.load(Ordering::Relaxed)
+}
+
+/// Bytes that the system's allocator spends: each piece has a header and is rounded up.
+fn spent() -> isize {
+    in_use() + OVERHEAD.load(Ordering::Relaxed)
 }
 
 /// What other threads of the test harness may allocate meanwhile.
@@ -173,4 +187,34 @@ fn a_large_value_is_held_once() {
     let used = in_use() - before;
     assert!((8 << 20..(8 << 20) + SLACK).contains(&used), "{used} bytes");
     db.read(|snap| assert_eq!(snap.get(&blobs, &1).unwrap().map(Vec::len), Some(8 << 20)));
+}
+
+/// What the statistics say of the entries is what the allocator gave out for them, within a tenth:
+/// the counting allocator adds what `malloc` puts around each piece.
+#[test]
+fn counted_bytes_are_those_of_the_allocator() {
+    let _turn = turn();
+    fn grown<K, V>(name: &str, entries: u64, entry: impl Fn(u64) -> (K, V))
+    where
+        K: palisade::Key + palisade::Encode + palisade::Decode,
+        V: palisade::Value + palisade::Encode + palisade::Decode + Clone,
+    {
+        let db = Database::in_memory();
+        let bucket: Bucket<K, V> = db.bucket("entries").unwrap();
+        let before = spent();
+        for n in 0..entries {
+            let (key, value) = entry(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            bucket.insert(key, value).unwrap();
+        }
+        db.vacuum(usize::MAX);
+        let (spent, counted) = (spent() - before, db.stats().memory.buckets.total());
+        let share = counted as f64 / spent as f64;
+        eprintln!("{name}: {counted} bytes counted, {spent} spent, {share:.3}");
+        assert!((0.9..1.1).contains(&share), "{name}: {counted} counted, {spent} spent");
+    }
+    let entries = scale(400_000);
+    grown("u64 to u64", entries, |n| (n, n));
+    grown("u64 to String", entries, |n| (n, format!("value {n}")));
+    grown("String to bytes", entries / 2, |n| (format!("key {n:020}"), vec![7_u8; 100]));
+    grown("u64 to 4 KiB", entries / 40, |n| (n, vec![7_u8; 4096]));
 }

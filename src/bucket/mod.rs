@@ -12,6 +12,7 @@
     reason = "keys and values are taken as a `BTreeMap` takes them, and cloned for each attempt"
 )]
 
+mod cache;
 mod iter;
 
 use std::borrow::Borrow;

@@ -5,6 +5,7 @@
 //!    handle.
 
 mod background;
+mod bucket_options;
 mod files;
 mod options;
 mod stats;
@@ -23,9 +24,12 @@ use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOpti
 use background::Background;
 use store::{Archive, Keeper, Reading, Store};
 
+pub use bucket_options::BucketOptions;
 pub use files::RecoveryStep;
 pub use options::Options;
-pub use stats::{Aborts, BucketInfo, LogStats, OldestSnapshot, Stats, Vacuumed};
+pub use stats::{
+    Aborts, BucketInfo, BucketMemory, LogStats, MemoryStats, OldestSnapshot, Stats, Vacuumed,
+};
 pub use store::{BackedUp, Checkpointed, Dropped, Problem, Recovery, Salvaged, Verified};
 
 /// A handle of a database: ordered, typed buckets, and transactions over any of them.
@@ -161,8 +165,36 @@ impl Database {
     {
         let engine = self.engine();
         let id = match self.archive() {
-            Some(archive) => archive.open_bucket::<K, V>(engine, name)?,
+            Some(archive) => archive.open_bucket::<K, V>(engine, name, None)?,
             None => engine.catalog().open::<K, V>(name)?,
+        };
+        Ok(Bucket::new(Arc::clone(engine), id))
+    }
+
+    /// Like [`bucket`](Self::bucket), with options, which hold as long as the database is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`bucket`](Self::bucket); [`Error::BucketExists`] if the bucket is open already;
+    /// [`Error::DurableCache`] if the database is durable and the options say that entries leave by
+    /// themselves; [`Error::Unmeasured`] if there is a limit and nobody knows what the entries own
+    /// on the heap.
+    pub fn bucket_with<K, V>(
+        &self,
+        name: &str,
+        options: BucketOptions<K, V>,
+    ) -> Result<Bucket<K, V>>
+    where
+        K: Key + Encode + Decode,
+        V: Value + Encode + Decode,
+    {
+        let engine = self.engine();
+        let is_cache = options.is_cache();
+        let terms = options.terms(name, engine.has_memory_limit())?;
+        let id = match self.archive() {
+            Some(_) if is_cache => return Err(Error::DurableCache { bucket: name.into() }),
+            Some(archive) => archive.open_bucket(engine, name, Some(terms))?,
+            None => engine.catalog().create(name, terms)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
     }
@@ -179,8 +211,29 @@ impl Database {
     pub fn volatile_bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
         let engine = self.engine();
         let id = match self.archive() {
-            Some(archive) => archive.open_volatile::<K, V>(engine, name)?,
+            Some(archive) => archive.open_volatile::<K, V>(engine, name, None)?,
             None => engine.catalog().open::<K, V>(name)?,
+        };
+        Ok(Bucket::new(Arc::clone(engine), id))
+    }
+
+    /// Like [`volatile_bucket`](Self::volatile_bucket), with options: a cache, for instance.
+    ///
+    /// # Errors
+    ///
+    /// As [`volatile_bucket`](Self::volatile_bucket); [`Error::BucketExists`] if there is a bucket
+    /// of this name; [`Error::Unmeasured`] if there is a limit and nobody knows what the entries
+    /// own on the heap.
+    pub fn volatile_bucket_with<K: Key, V: Value>(
+        &self,
+        name: &str,
+        options: BucketOptions<K, V>,
+    ) -> Result<Bucket<K, V>> {
+        let engine = self.engine();
+        let terms = options.terms(name, engine.has_memory_limit())?;
+        let id = match self.archive() {
+            Some(archive) => archive.open_volatile(engine, name, Some(terms))?,
+            None => engine.catalog().create(name, terms)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
     }

@@ -56,6 +56,14 @@ impl Options {
         self
     }
 
+    /// The most bytes that the entries of all buckets together may take: keys, values, all
+    /// versions, and what the engine needs for them. No limit unless set. See
+    /// [`BucketOptions::memory_limit`](crate::BucketOptions::memory_limit).
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.settings.memory_limit = Some(bytes);
+        self
+    }
+
     /// How much memory, in bytes, may be spent on remembering what committed while the longest
     /// transaction runs: 64 MiB unless set. A transaction that outlives the memory is refused
     /// with [`ConflictKind::WindowLost`](crate::ConflictKind::WindowLost).

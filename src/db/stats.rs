@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::db::store::Unopened;
 use crate::id::{Lsn, Timestamp};
+use crate::mvcc::account::Bytes;
 use crate::mvcc::table::Swept;
+use crate::mvcc::tables::AnyTable;
 use crate::sync::Arc;
 use crate::txn::{BucketEntry, Count, Engine};
 use crate::wal::Wal;
@@ -24,19 +26,69 @@ pub struct BucketInfo {
     /// Keys in the index, those included that were deleted and not yet vacuumed; zero if the
     /// bucket is not in memory.
     pub records: usize,
+    /// What the bucket takes in memory, in bytes; zero if it is not there.
+    pub memory: BucketMemory,
+}
+
+/// What the entries of a bucket, or of all, take, in bytes. Exact when nothing runs; what the
+/// types own on the heap counts as far as it is known or measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketMemory {
+    /// Keys, and what the engine keeps for each.
+    pub keys: u64,
+    /// The newest values.
+    pub live: u64,
+    /// Older values that a snapshot needs, or that were not cut off yet.
+    pub retained: u64,
+    /// What left by itself and waits to be swept away.
+    pub dead: u64,
+}
+
+impl BucketMemory {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.keys + self.live + self.retained + self.dead
+    }
+}
+
+impl From<Bytes> for BucketMemory {
+    fn from(bytes: Bytes) -> Self {
+        let Bytes { records, live, retained, dead } = bytes;
+        Self { keys: records, live, retained, dead }
+    }
+}
+
+/// Where the memory of a database is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// The limit, if there is one.
+    pub limit: Option<u64>,
+    /// All buckets.
+    pub buckets: BucketMemory,
+    /// What was removed and waits for readers to let go of it.
+    pub garbage: u64,
+    /// What caches keep to choose who leaves.
+    pub eviction: u64,
+    /// Committed transactions that running ones may conflict with.
+    pub log: u64,
 }
 
 impl From<BucketEntry> for BucketInfo {
     fn from(entry: BucketEntry) -> Self {
-        let BucketEntry { name, key_type, value_type, records } = entry;
-        Self { name, key_type: key_type.into(), value_type: value_type.into(), records }
+        let BucketEntry { name, key_type, value_type, records, bytes } = entry;
+        let (key_type, value_type) = (key_type.into(), value_type.into());
+        Self { name, key_type, value_type, records, memory: bytes.into() }
     }
 }
 
 impl From<Unopened> for BucketInfo {
     fn from(bucket: Unopened) -> Self {
         let Unopened { name, key_type, value_type } = bucket;
-        Self { name, key_type: key_type.into(), value_type: value_type.into(), records: 0 }
+        let (key_type, value_type) = (key_type.into(), value_type.into());
+        Self { name, key_type, value_type, records: 0, memory: BucketMemory::default() }
     }
 }
 
@@ -169,6 +221,10 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Objects that were removed and wait for readers to let go of them.
     pub garbage_objects: usize,
+    /// Entries that left by themselves: evicted, expired, or asked to.
+    pub departures: u64,
+    /// Where the memory is.
+    pub memory: MemoryStats,
     /// Transactions and snapshots that are open.
     pub running: usize,
     /// The one that sees furthest back.
@@ -185,6 +241,8 @@ impl Stats {
         let refused = engine.log().tally().counts();
         let (gated, gates_lost) = engine.log().gate_counts();
         let oldest = engine.log().registry().oldest();
+        let garbage = engine.collector().stats();
+        let tables = || engine.catalog().tables().iter();
         Self {
             commits: counters.get(Count::Commits),
             aborts: Aborts {
@@ -200,7 +258,7 @@ impl Stats {
             gates_lost,
             rescued: refused.rescued,
             now: engine.log().now(&guard),
-            records: engine.catalog().tables().iter().map(|table| table.records(&guard)).sum(),
+            records: tables().map(|table| table.records(&guard)).sum(),
             retained_versions: counters
                 .get(Count::VersionsRetained)
                 .cast_signed()
@@ -208,7 +266,15 @@ impl Stats {
                 .cast_unsigned(),
             log_transactions,
             log_bytes,
-            garbage_objects: engine.collector().stats().garbage_objects,
+            garbage_objects: garbage.garbage_objects,
+            departures: counters.get(Count::Departures),
+            memory: MemoryStats {
+                limit: engine.catalog().tables().gauge().map(|gauge| gauge.limit()),
+                buckets: tables().map(AnyTable::bytes).sum::<Bytes>().into(),
+                garbage: garbage.garbage_bytes as u64,
+                eviction: tables().map(|table| table.overhead().1).sum(),
+                log: log_bytes,
+            },
             running: engine.log().registry().running(),
             log: engine.journal().map(|journal| LogStats::of(journal.wal())),
             oldest_snapshot: oldest.map(|oldest| OldestSnapshot {

@@ -21,20 +21,28 @@
 
 use std::borrow::Borrow;
 
+pub(crate) mod account;
 pub(crate) mod codec;
+pub(crate) mod departure;
+pub(crate) mod expiry;
 pub(crate) mod footprint;
 pub(crate) mod interval;
 pub(crate) mod key_ref;
 pub(crate) mod ops;
 pub(crate) mod range;
 pub(crate) mod record;
+pub(crate) mod residents;
 pub(crate) mod stored;
 pub(crate) mod table;
 pub(crate) mod tables;
+pub(crate) mod terms;
 pub(crate) mod version;
 pub(crate) mod view;
+pub(crate) mod weigh;
 pub(crate) mod workspace;
 pub(crate) mod write_set;
+
+pub use terms::EntryInfo;
 
 /// What a key can be: ordered, cloneable, and free to be shared between threads.
 ///

@@ -16,8 +16,11 @@
 //! 4. A record dies only without a readable version: its chain is empty or one tombstone that
 //!    every running transaction sees, and its first version is vacant, so that nothing deferred
 //!    still points into it.
+//! 5. The ENROLLED bit of the head says that a ring of the bucket's keeper (see `evict`) holds the
+//!    record's address; such a record does not die. Whoever takes the head for a value sets it;
+//!    it goes when the ring lets go, which it may while a tombstone is on top.
 //!
-//! Called by tables and write sets.
+//! Called by tables, write sets, and what makes room (`departure`).
 
 use std::ptr::{self, NonNull};
 
@@ -28,7 +31,12 @@ use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
 use crate::sync::{AtomicPtr, Ordering};
 
-const DEAD: usize = 1;
+const DEAD: usize = 0b01;
+const ENROLLED: usize = 0b10;
+const TAGS: usize = DEAD | ENROLLED;
+
+/// The heat of an entry that is not evicted until it is unpinned.
+pub(crate) const PINNED: u8 = u8::MAX;
 
 /// A key and its versions.
 pub(crate) struct Record<K, V> {
@@ -48,10 +56,24 @@ pub(crate) enum TakeError {
     Dead,
 }
 
+/// What was on the head that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// The bytes of the version that was the newest, if there was one.
+    pub(crate) over: Option<usize>,
+    /// Its heat, if it was a value.
+    pub(crate) heat: Option<u8>,
+    /// Whether it was the tombstone of an entry that left by itself.
+    pub(crate) departed: bool,
+    /// Whether the record is to be put into a ring, if the transaction commits (5).
+    pub(crate) enrols: bool,
+}
+
 /// What a prune cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pruned {
     pub(crate) versions: usize,
+    pub(crate) bytes: usize,
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "a record's address must not change")]
@@ -86,7 +108,7 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     fn newest(&self) -> *mut Version<V> {
-        self.head().map_addr(|a| a & !DEAD)
+        untagged(self.head())
     }
 
     /// The version a snapshot sees: a value, a tombstone, or nothing at all.
@@ -131,58 +153,81 @@ impl<K: Key, V: Value> Record<K, V> {
         if passed_over { Err(Stale) } else { Ok(None) }
     }
 
-    /// Puts `version` on top as an undecided version of the transaction that it is marked with.
-    /// Answers whether it stands on an older one.
+    /// Puts `version` on top as an undecided version of the transaction that it is marked with;
+    /// `enrol` if it is a value that a ring is to know. An entry that left by itself is no rival:
+    /// what it was written by counts. `weigh` measures what was on top.
     pub(crate) fn take(
         &self,
         version: NonNull<Version<V>>,
         snapshot: Timestamp,
-        _pinned: &Guard<'_>,
-    ) -> Result<bool, TakeError> {
+        enrol: bool,
+        weigh: impl Fn(&Version<V>) -> usize,
+        pinned: &Guard<'_>,
+    ) -> Result<Taken, TakeError> {
         loop {
             let head = self.head();
             if head.addr() & DEAD != 0 {
                 return Err(TakeError::Dead);
             }
-            // SAFETY: as in `visible_at`.
-            if let Some(newest) = unsafe { head.as_ref() } {
-                match newest.commit() {
-                    Commit::At(commit) if commit > snapshot => {
-                        return Err(TakeError::Newer(commit));
-                    }
-                    Commit::At(_) => {}
-                    Commit::Undecided => return Err(TakeError::Busy),
-                }
-            }
+            Self::check_rivals(untagged(head), snapshot, pinned)?;
             // SAFETY: the caller's version is alive and not yet linked.
-            unsafe { version.as_ref() }.stand_on(head);
+            unsafe { version.as_ref() }.stand_on(untagged(head));
+            let tag = head.addr() & ENROLLED | if enrol { ENROLLED } else { 0 };
             // AcqRel: publishes the version; pairs with the Acquire in `head`. Success also
             // acquires what the older version's owner published.
             let linked = self.head.compare_exchange(
                 head,
-                version.as_ptr(),
+                version.as_ptr().map_addr(|a| a | tag),
                 Ordering::AcqRel,
                 Ordering::Acquire,
             );
             if linked.is_ok() {
-                return Ok(!head.is_null());
+                // SAFETY: as in `visible_at`.
+                let below = unsafe { untagged(head).as_ref() };
+                return Ok(Taken {
+                    over: below.map(&weigh),
+                    heat: below.filter(|it| !it.is_tombstone()).map(Version::heat),
+                    departed: below.is_some_and(Version::is_departure),
+                    enrols: enrol && head.addr() & ENROLLED == 0,
+                });
             }
         }
     }
 
-    /// Takes the version off again. Called by its owner, who gave up; nobody else changes the
-    /// head until then, since the status never says committed.
-    pub(crate) fn release(&self, version: NonNull<Version<V>>, guard: &Guard<'_>) {
+    /// Refuses if somebody is deciding about the chain, or wrote to it after the snapshot.
+    fn check_rivals(
+        newest: *mut Version<V>,
+        snapshot: Timestamp,
+        _pinned: &Guard<'_>,
+    ) -> Result<(), TakeError> {
+        // SAFETY: as in `visible_at`.
+        let Some(version) = (unsafe { newest.as_ref() }) else { return Ok(()) };
+        let Commit::At(commit) = version.commit() else { return Err(TakeError::Busy) };
+        // SAFETY: as in `visible_at`.
+        let written = unsafe { Version::departed_over(newest) }.unwrap_or(commit);
+        if written > snapshot { Err(TakeError::Newer(written)) } else { Ok(()) }
+    }
+
+    /// Takes the version off again, with the mark that it brought. Called by its owner, who gave
+    /// up; nobody else changes the head until then, since the status never says committed.
+    pub(crate) fn release(&self, version: NonNull<Version<V>>, taken: Taken, guard: &Guard<'_>) {
         // SAFETY: the owner's version is linked, hence alive.
         let below = unsafe { version.as_ref() }.prev();
+        let was_enrolled = self.is_enrolled() && !taken.enrols;
+        let below = below.map_addr(|a| a | if was_enrolled { ENROLLED } else { 0 });
         // AcqRel: whoever finds the older version on top sees it as it was.
         let mine = self.head.swap(below, Ordering::AcqRel);
-        assert!(mine == version.as_ptr(), "an undecided head belongs to its transaction");
+        assert!(untagged(mine) == version.as_ptr(), "an undecided head belongs to its transaction");
         Self::retire(version, guard);
     }
 
-    /// Cuts what no snapshot at or after `horizon` can see.
-    pub(crate) fn prune(&self, horizon: Timestamp, guard: &Guard<'_>) -> Pruned {
+    /// Cuts what no snapshot at or after `horizon` can see, and measures it.
+    pub(crate) fn prune(
+        &self,
+        horizon: Timestamp,
+        weigh: impl Fn(&Version<V>) -> usize,
+        guard: &Guard<'_>,
+    ) -> Pruned {
         let Some(keep) = self.visible_at(horizon, guard) else { return Pruned::default() };
         let mut pruned = Pruned::default();
         let mut at = NonNull::new(keep.cut());
@@ -191,6 +236,8 @@ impl<K: Key, V: Value> Record<K, V> {
             // before it retires it, so that every version is retired by exactly one.
             // SAFETY: whoever cut the tail owns it, and has not retired this part yet.
             at = NonNull::new(unsafe { version.as_ref() }.cut());
+            // SAFETY: as above.
+            pruned.bytes += weigh(unsafe { version.as_ref() });
             Self::retire(version, guard);
             pruned.versions += 1;
         }
@@ -202,9 +249,10 @@ impl<K: Key, V: Value> Record<K, V> {
         // SAFETY: the caller owns the unlinked version.
         let embedded = unsafe { version.as_ref() }.is_embedded();
         if !embedded {
+            let free = Version::<V>::free_erased;
             // SAFETY: versions outside records come from a box; this one is unlinked, and the
             // caller is the only one to retire it.
-            unsafe { guard.retire_box(version.as_ptr()) };
+            unsafe { guard.defer(version.as_ptr().cast(), free, size_of::<Version<V>>()) };
         } else if std::mem::needs_drop::<V>() {
             let first = version.as_ptr().cast::<u8>();
             // SAFETY: the version is unlinked and embedded, and the caller is the only one to
@@ -220,7 +268,7 @@ impl<K: Key, V: Value> Record<K, V> {
     /// Kills the record when nobody at or after `horizon` can read anything from it (4).
     pub(crate) fn kill(&self, horizon: Timestamp, _pinned: &Guard<'_>) -> bool {
         let head = self.head();
-        if head.addr() & DEAD != 0 || !self.first.is_vacant() {
+        if head.addr() & TAGS != 0 || !self.first.is_vacant() {
             return false;
         }
         // SAFETY: as in `visible_at`.
@@ -240,7 +288,7 @@ impl<K: Key, V: Value> Record<K, V> {
         if head.addr() & DEAD != 0 {
             return false;
         }
-        let mut oldest = head;
+        let mut oldest = untagged(head);
         // SAFETY: as in `visible_at`.
         while let Some(below) = unsafe { oldest.as_ref() }.map(Version::prev)
             && !below.is_null()
@@ -260,11 +308,136 @@ impl<K: Key, V: Value> Record<K, V> {
         self.head.compare_exchange(head, dead, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Whether a ring holds the record's address.
+    pub(super) fn is_enrolled(&self) -> bool {
+        self.head().addr() & ENROLLED != 0
+    }
+
+    /// Measures the versions of a record that is dead or about to die, newest first.
+    pub(super) fn each_version(&self, mut see: impl FnMut(&Version<V>), _pinned: &Guard<'_>) {
+        let mut at = self.newest();
+        // SAFETY: as in `visible_at`.
+        while let Some(version) = unsafe { at.as_ref() } {
+            see(version);
+            at = version.prev();
+        }
+    }
+
+    /// The newest version, if it is a committed value.
+    pub(super) fn newest_value<'g>(&'g self, _pinned: &'g Guard<'_>) -> Option<&'g Version<V>> {
+        // SAFETY: as in `visible_at`.
+        let newest = unsafe { self.newest().as_ref() }?;
+        let is_value = matches!(newest.commit(), Commit::At(_)) && !newest.is_tombstone();
+        is_value.then_some(newest)
+    }
+
+    /// Says again that a ring is to hold the record; not if that is so already.
+    pub(super) fn mark_enrolled(&self) -> bool {
+        loop {
+            let head = self.head();
+            if head.addr() & ENROLLED != 0 {
+                return false;
+            }
+            let after = head.map_addr(|a| a | ENROLLED);
+            // AcqRel: as in `take`.
+            let marked =
+                self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire);
+            if marked.is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Whether the entry left by itself, and nobody has written it since.
+    pub(super) fn has_departed(&self, _pinned: &Guard<'_>) -> bool {
+        // SAFETY: as in `visible_at`.
+        unsafe { self.newest().as_ref() }.is_some_and(Version::is_departure)
+    }
+
+    /// Puts a tombstone on top of the newest version, if that is `expected`, and takes the mark
+    /// ENROLLED off unless it is to stay.
+    pub(super) fn depart(
+        &self,
+        expected: &Version<V>,
+        tombstone: NonNull<Version<V>>,
+        stays_enrolled: bool,
+        _pinned: &Guard<'_>,
+    ) -> bool {
+        let head = self.head();
+        if head.addr() & DEAD != 0 || !ptr::eq(untagged(head), expected) {
+            return false;
+        }
+        // SAFETY: the caller's version is alive and not yet linked.
+        unsafe { tombstone.as_ref() }.stand_on(untagged(head));
+        let tag = if stays_enrolled { head.addr() & ENROLLED } else { 0 };
+        let after = tombstone.as_ptr().map_addr(|a| a | tag);
+        // AcqRel: as in `take`.
+        self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes the mark ENROLLED off if a decided tombstone, or nothing, is on top: the ring that
+    /// asks lets go of the record (5). The caller holds a pin.
+    pub(super) fn strike_enrolled(&self) -> bool {
+        let head = self.head();
+        // SAFETY: the caller's pin, as in `visible_at`.
+        let is_gone = unsafe { untagged(head).as_ref() }
+            .is_none_or(|newest| newest.is_tombstone() && matches!(newest.commit(), Commit::At(_)));
+        let after = head.map_addr(|a| a & !ENROLLED);
+        let strike = || {
+            // AcqRel: as in `take`.
+            self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        };
+        is_gone && strike()
+    }
+
+    /// The heat of the newest version; `None` if that is a tombstone, and decided. The caller
+    /// holds a pin.
+    pub(super) fn newest_heat(&self) -> Option<u8> {
+        // SAFETY: the caller's pin, as in `visible_at`.
+        let newest = unsafe { self.newest().as_ref() }?;
+        match newest.commit() {
+            Commit::Undecided => Some(0),
+            Commit::At(_) if newest.is_tombstone() => None,
+            Commit::At(_) => Some(newest.heat()),
+        }
+    }
+
+    /// Changes the heat of the newest version, if it is decided. The caller holds a pin.
+    pub(super) fn warm_newest(&self, warm: impl FnOnce(u8) -> Option<u8>) {
+        // SAFETY: the caller's pin, as in `visible_at`.
+        if let Some(newest) = unsafe { self.newest().as_ref() } {
+            newest.warm(warm);
+        }
+    }
+
+    /// Sets or takes back the heat of an entry that stays. Answers whether there is one.
+    pub(crate) fn set_pinned(&self, pinned: bool, guard: &Guard<'_>) -> bool {
+        loop {
+            let Some(newest) = self.newest_value(guard) else { return false };
+            let is_pinned = newest.heat() == PINNED;
+            if is_pinned == pinned {
+                return true;
+            }
+            // A hit at the same time may get in between: then once more.
+            newest.warm(|_| Some(if pinned { PINNED } else { 0 }));
+        }
+    }
+
+    /// Measures the newest version. The caller holds a pin.
+    pub(super) fn newest_weight(&self, weigh: impl Fn(&Version<V>) -> usize) -> usize {
+        // SAFETY: the caller's pin, as in `visible_at`.
+        unsafe { self.newest().as_ref() }.map_or(0, weigh)
+    }
+
     /// Whether no value is on top: the record may be one to kill.
     pub(crate) fn is_empty(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
         unsafe { self.newest().as_ref() }.is_none_or(Version::is_tombstone)
     }
+}
+
+fn untagged<V>(head: *mut Version<V>) -> *mut Version<V> {
+    head.map_addr(|address| address & !TAGS)
 }
 
 /// A snapshot that is not registered has been overtaken.
@@ -294,7 +467,7 @@ impl<K: Key, V: Value> Entry for Record<K, V> {
 impl<K, V> Drop for Record<K, V> {
     fn drop(&mut self) {
         // Relaxed: whoever drops a record is alone with it.
-        let at = self.head.load(Ordering::Relaxed).map_addr(|a| a & !DEAD);
+        let at = untagged(self.head.load(Ordering::Relaxed));
         Chain { at, end: &raw const self.first }.free();
     }
 }
@@ -309,10 +482,11 @@ struct Chain<V> {
 impl<V> Chain<V> {
     fn free(&mut self) {
         while !self.at.is_null() && !ptr::eq(self.at, self.end) {
-            // SAFETY: versions outside a record come from a box, and the chain of a record that
-            // is being dropped belongs to it alone.
-            let version = unsafe { Box::from_raw(self.at) };
-            self.at = version.prev();
+            let version = self.at;
+            // SAFETY: the chain of a record that is being dropped belongs to it alone.
+            self.at = unsafe { (*version).prev() };
+            // SAFETY: as above, and versions outside a record come from a box.
+            unsafe { Version::free(version) };
         }
     }
 }

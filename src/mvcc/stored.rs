@@ -18,12 +18,14 @@ use std::ptr::NonNull;
 use crate::codec::{DecodeError, EncodeError, Encoder};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::codec::Codec;
 use crate::mvcc::record::Record;
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
+use crate::skiplist::Entry as _;
 
 /// Entries that are read under one pin.
 const BATCH: usize = 256;
@@ -115,16 +117,16 @@ pub(super) fn dump<K: Key, V: Value>(
 fn put<K: Key, V: Value>(table: &Table<K, V>, key: K, value: V, at: Timestamp, guard: &Guard<'_>) {
     match table.index().insert(Record::with_value(key, value), guard) {
         Ok(placed) => {
-            placed.first().settle(at);
-            stack(placed, NonNull::from(placed.first()), guard);
+            table.note_record(placed.key());
+            placed.first().settle(at, 0);
+            stack(table, placed, NonNull::from(placed.first()), at, guard);
         }
         Err(occupied) => {
             let mut spare = occupied.entry;
             let version = Version::boxed(spare.take_first());
             // SAFETY: the version was leaked just now, and nobody else has it.
-            unsafe { version.as_ref() }.settle(at);
-            stack(occupied.found, version, guard);
-            occupied.found.prune(at, guard);
+            unsafe { version.as_ref() }.settle(at, 0);
+            stack(table, occupied.found, version, at, guard);
         }
     }
 }
@@ -134,13 +136,27 @@ fn remove<K: Key, V: Value>(table: &Table<K, V>, key: &K, at: Timestamp, guard: 
     let Some(record) = table.index().get(key, guard) else { return };
     let version = Version::boxed(None);
     // SAFETY: the version was leaked just now, and nobody else has it.
-    unsafe { version.as_ref() }.settle(at);
-    stack(record, version, guard);
-    record.prune(at, guard);
+    unsafe { version.as_ref() }.settle(at, 0);
+    stack(table, record, version, at, guard);
 }
 
-/// Puts a stamped version on top of a record that only this thread writes to.
-fn stack<K: Key, V: Value>(record: &Record<K, V>, version: NonNull<Version<V>>, guard: &Guard<'_>) {
-    let taken = record.take(version, Timestamp::MAX, guard);
-    assert!(taken.is_ok(), "a table that is being loaded has no other writer and no sweep");
+/// Puts a stamped version on top of a record that only this thread writes to, and cuts what it
+/// replaces.
+fn stack<K: Key, V: Value>(
+    table: &Table<K, V>,
+    record: &Record<K, V>,
+    version: NonNull<Version<V>>,
+    at: Timestamp,
+    guard: &Guard<'_>,
+) {
+    let weigh = |version: &Version<V>| table.weigher().version(version);
+    // SAFETY: the caller's version is alive until it is linked, and then under the guard.
+    let mut delta = Delta { live: signed(weigh(unsafe { version.as_ref() })), ..Delta::default() };
+    let taken = record.take(version, Timestamp::MAX, false, weigh, guard);
+    let taken = taken.expect("a table that is being loaded has no other writer and no sweep");
+    if let Some(over) = taken.over {
+        delta.supersede(over);
+        delta.retained -= signed(record.prune(at, weigh, guard).bytes);
+    }
+    table.account().add(delta);
 }

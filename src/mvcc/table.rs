@@ -1,30 +1,55 @@
-//! A table: the index of one bucket's records, and its sweep.
+//! A table: the index of one bucket's records, what they take, and its sweep.
 //!
-//! 1. Records enter through `index().insert` and leave through [`Table::sweep`] alone.
+//! 1. Records enter through `index().insert`, and are counted; they leave through
+//!    [`Table::sweep`] alone, which subtracts them.
 //! 2. A table lives as long as its engine: dropping a bucket empties it and leaves the shell, so
 //!    that a transaction may hold a plain reference to it.
 //!
 //! Called by transactions (through workspaces), snapshots, and the vacuum.
 
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::time::Instant;
+
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
+#[cfg(feature = "testing")]
+use crate::mvcc::account::Bytes;
+use crate::mvcc::account::{Account, Delta, Gauge, signed};
 use crate::mvcc::codec::Stored;
-use crate::mvcc::record::{Record, Stale};
-use crate::mvcc::version::Version;
+use crate::mvcc::expiry::Expiry;
+use crate::mvcc::record::{PINNED, Record, Stale};
+use crate::mvcc::residents::Residence;
+use crate::mvcc::terms::{EntryInfo, Listener, Terms};
+use crate::mvcc::version::{Commit, Version};
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
-use crate::skiplist::SkipList;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::skiplist::{Entry as _, SkipList};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+
+/// Records that are inspected under one pin.
+const INSPECT_BATCH: usize = 256;
 
 /// The records of one bucket.
 pub(crate) struct Table<K: Key, V: Value> {
     id: BucketId,
+    /// Before the index: rings hold addresses of records.
+    residence: Option<Residence<K, V>>,
     index: SkipList<Record<K, V>>,
     stored: Option<Stored<K, V>>,
+    weigher: Arc<Weigher<K, V>>,
+    account: Account,
+    expiry: Option<Expiry>,
+    listener: Option<Arc<Listener<K, V>>>,
     dropped: AtomicBool,
     /// From this horizon on the table may be emptied; zero while it is in use.
     empty_from: AtomicU64,
     /// Where the next sweep goes on. Held for the length of a sweep: one at a time.
     sweep: Mutex<Option<K>>,
+    /// Keys whose entries departed, to be removed from the index.
+    dead: Mutex<VecDeque<K>>,
+    /// Where the next search for expired entries goes on.
+    search: Mutex<Option<K>>,
 }
 
 /// What a sweep did.
@@ -40,15 +65,36 @@ pub(crate) struct Swept {
     pub(crate) wrapped: bool,
 }
 
+/// The value of a version, if it has not expired.
+#[inline]
+pub(crate) fn read<V>(version: &Version<V>, expired_up_to: Option<Timestamp>) -> Option<&V> {
+    if expired_up_to.is_some_and(|expired| version.is_visible_at(expired)) {
+        return None;
+    }
+    version.value()
+}
+
 impl<K: Key, V: Value> Table<K, V> {
-    pub(crate) fn new(id: BucketId, stored: Option<Stored<K, V>>) -> Self {
+    /// A table of these terms, which counts what it takes for the database's limit, too.
+    pub(crate) fn new(id: BucketId, terms: Terms<K, V>, database: Option<&Arc<Gauge>>) -> Self {
+        let own = terms.limit.map(|limit| Arc::new(Gauge::new(limit)));
+        let capacity = own.as_ref().or(database).map_or(u64::MAX, |gauge| gauge.limit());
+        let weigher = Arc::new(terms.weigher);
+        let reside = |retention| Residence::new(retention, Arc::clone(&weigher), capacity);
         Self {
             id,
+            residence: terms.retention.map(reside),
             index: SkipList::new(),
-            stored,
+            stored: terms.stored,
+            account: Account::new(own.into_iter().chain(database.cloned())),
+            expiry: terms.ttl.map(Expiry::new),
+            listener: terms.listener,
+            weigher,
             dropped: AtomicBool::new(false),
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
+            dead: Mutex::default(),
+            search: Mutex::new(None),
         }
     }
 
@@ -59,6 +105,20 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Where the bucket is in the files, if it is durable.
     pub(crate) fn stored(&self) -> Option<&Stored<K, V>> {
         self.stored.as_ref()
+    }
+
+    pub(crate) fn weigher(&self) -> &Weigher<K, V> {
+        &self.weigher
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Counts a record that entered the index (keeps 1).
+    pub(crate) fn note_record(&self, key: &K) {
+        let records = signed(self.weigher.record(key));
+        self.account.add(Delta { records, ..Delta::default() });
     }
 
     /// Reads the newest value at `snapshot` without a registration.
@@ -73,7 +133,67 @@ impl<K: Key, V: Value> Table<K, V> {
         Q: Ord + ?Sized,
     {
         let Some(record) = self.index.get(key, guard) else { return Ok(None) };
-        Ok(record.visible_unregistered(snapshot, guard)?.and_then(Version::value))
+        let visible = record.visible_unregistered(snapshot, guard)?;
+        let expired = self.expired_up_to(Instant::now);
+        Ok(visible.and_then(|version| self.hit(version, expired)))
+    }
+
+    /// The value of a version that a reader asked for by its key, if it has not expired. The hit
+    /// makes an entry of a cache warmer.
+    #[inline]
+    pub(crate) fn hit<'g>(
+        &self,
+        version: &'g Version<V>,
+        expired_up_to: Option<Timestamp>,
+    ) -> Option<&'g V> {
+        let value = read(version, expired_up_to)?;
+        if let Some(residence) = &self.residence {
+            let touch = |heat| if heat == PINNED { None } else { residence.keeper.touch(heat) };
+            version.warm(touch);
+        }
+        Some(value)
+    }
+
+    /// Up to where entries have expired; `now` is asked only if they do.
+    #[inline]
+    pub(crate) fn expired_up_to(&self, now: impl FnOnce() -> Instant) -> Option<Timestamp> {
+        self.expiry.as_ref().and_then(|expiry| expiry.expired_up_to(now()))
+    }
+
+    pub(crate) fn expiry(&self) -> Option<&Expiry> {
+        self.expiry.as_ref()
+    }
+
+    /// Who is told of entries that leave by themselves.
+    pub(crate) fn listener(&self) -> Option<&Listener<K, V>> {
+        self.listener.as_deref()
+    }
+
+    /// How entries are chosen that leave for others, if they are.
+    pub(crate) fn residence(&self) -> Option<&Residence<K, V>> {
+        self.residence.as_ref()
+    }
+
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.residence.is_some()
+    }
+
+    /// The heat of a new version, on top of one with `heat` if there was a value.
+    pub(crate) fn first_heat(&self, heat: Option<u8>) -> u8 {
+        match (&self.residence, heat) {
+            (None, _) => 0,
+            (Some(_), Some(PINNED)) => PINNED,
+            (Some(residence), Some(heat)) => residence.keeper.touch(heat).unwrap_or(heat),
+            // Set by whoever admits the entry.
+            (Some(_), None) => 0,
+        }
+    }
+
+    /// Puts a record into a ring, whose mark the committed head carries.
+    pub(crate) fn enrol(&self, record: &Record<K, V>) {
+        if let Some(residence) = &self.residence {
+            residence.keeper.admit(residence.tenant(record));
+        }
     }
 
     pub(crate) fn id(&self) -> BucketId {
@@ -105,21 +225,170 @@ impl<K: Key, V: Value> Table<K, V> {
         // Acquire: pairs with the Release in `empty_from`.
         let empty_from = self.empty_from.load(Ordering::Acquire);
         let unused = empty_from != 0 && horizon.get() >= empty_from;
+        if let Some(residence) = &self.residence {
+            residence.let_go(unused, budget);
+        }
+        let delta = std::cell::Cell::new(Delta::default());
+        let count = |change: Delta| {
+            let mut sum = delta.get();
+            sum += change;
+            delta.set(sum);
+        };
+        let weigh = |version: &Version<V>| self.weigher.version(version);
         let visit = |record: &Record<K, V>| {
             if unused {
                 return true;
             }
-            swept.versions += record.prune(horizon, guard).versions;
+            let pruned = record.prune(horizon, weigh, guard);
+            swept.versions += pruned.versions;
+            count(Delta { retained: -signed(pruned.bytes), ..Delta::default() });
             record.is_empty(guard)
         };
         let kill = |record: &Record<K, V>| {
-            if unused { record.condemn(guard) } else { record.kill(horizon, guard) }
+            let dies = if unused { record.condemn(guard) } else { record.kill(horizon, guard) };
+            if dies {
+                count(self.weigh_dying(record, guard));
+            }
+            dies
         };
         let done = self.index.sweep(position.take(), budget, visit, kill, guard);
+        self.account.add(delta.get());
         swept.visited = done.visited;
         swept.records = done.removed;
         swept.wrapped = done.resume.is_none();
         *position = done.resume;
         swept
+    }
+
+    /// Notes that an entry departed, for [`bury`](Self::bury).
+    pub(crate) fn note_dead(&self, key: &K) {
+        self.dead.lock().push_back(key.clone());
+    }
+
+    /// Removes records of entries that departed, up to `limit`, as far as no running transaction
+    /// may need them.
+    pub(crate) fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
+        for _ in 0..limit {
+            let Some(key) = self.dead.lock().pop_front() else { return };
+            let mut delta = Delta::default();
+            let kill = |record: &Record<K, V>| {
+                let dies = record.kill(horizon, guard);
+                if dies {
+                    delta += self.weigh_dying(record, guard);
+                }
+                dies
+            };
+            // One leaf, and all in it that may go.
+            let visit = |record: &Record<K, V>| record.has_departed(guard);
+            self.index.sweep(Some(key.clone()), 1, visit, kill, guard);
+            self.account.add(delta);
+            let is_there =
+                self.index.get::<K>(&key, guard).is_some_and(|it| it.has_departed(guard));
+            if is_there {
+                self.dead.lock().push_front(key);
+                return;
+            }
+        }
+    }
+
+    /// Entries that have expired, from where the last search ended, and whether the end was reached;
+    /// the next one starts over.
+    pub(crate) fn next_expired<'g>(
+        &'g self,
+        expired: Timestamp,
+        (limit, budget): (usize, usize),
+        guard: &'g Guard<'_>,
+    ) -> (Vec<&'g Record<K, V>>, bool) {
+        let Some(mut position) = self.search.try_lock() else { return (Vec::new(), true) };
+        let low = position.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = Vec::new();
+        let (mut last, mut left) = (None, budget);
+        let take = |record: &'g Record<K, V>| {
+            let newest = record.newest_value(guard);
+            if newest.is_some_and(|version| version.is_visible_at(expired)) {
+                found.push(record);
+            }
+            left -= 1;
+            last = Some(record);
+            left > 0 && found.len() < limit
+        };
+        let is_over = self.index.range::<K>((low.as_ref(), Bound::Unbounded), guard).walk(take);
+        *position = last.filter(|_| !is_over).map(|record| record.key().clone());
+        (found, is_over)
+    }
+
+    /// Passes on what is known of the entries of a range, some hundreds at most. Answers where to
+    /// go on, if there may be more.
+    pub(crate) fn inspect(
+        &self,
+        bounds: (Bound<&K>, Bound<&K>),
+        visit: &mut impl FnMut(&K, EntryInfo) -> bool,
+        guard: &Guard<'_>,
+    ) -> Option<K> {
+        let (mut left, mut wants_more, mut last) = (INSPECT_BATCH, true, None);
+        let take = |record: &Record<K, V>| {
+            if let Some(info) = self.info(record, guard) {
+                wants_more = visit(record.key(), info);
+            }
+            left -= 1;
+            last = Some(record.key().clone());
+            left > 0 && wants_more
+        };
+        let is_over = self.index.range::<K>(bounds, guard).walk(take);
+        last.filter(|_| wants_more && !is_over)
+    }
+
+    fn info(&self, record: &Record<K, V>, guard: &Guard<'_>) -> Option<EntryInfo> {
+        let newest = record.newest_value(guard)?;
+        let Commit::At(committed) = newest.commit() else { return None };
+        let mut versions = 0_usize;
+        record.each_version(|_| versions += 1, guard);
+        let heat = newest.heat();
+        Some(EntryInfo {
+            bytes: self.weigher.record(record.key()) + self.weigher.version(newest),
+            retained_versions: versions.saturating_sub(1),
+            committed,
+            heat,
+            is_pinned: self.has_keeper() && heat == PINNED,
+        })
+    }
+
+    /// What a walk over everything finds, to compare with what was counted. Only while nothing runs.
+    #[cfg(feature = "testing")]
+    pub(crate) fn walk(&self, guard: &Guard<'_>) -> Bytes {
+        let mut sum = Delta::default();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.index.range::<K>(all, guard).walk(|record| {
+            sum += self.weigh_dying(record, guard);
+            true
+        });
+        let found = |counted: i64| u64::try_from(-counted).expect("sizes are not negative");
+        Bytes {
+            records: found(sum.records),
+            live: found(sum.live),
+            retained: found(sum.retained),
+            dead: found(sum.dead),
+        }
+    }
+
+    /// What goes with a record that dies: itself, its newest version, and older ones.
+    fn weigh_dying(&self, record: &Record<K, V>, guard: &Guard<'_>) -> Delta {
+        let own = signed(self.weigher.record(record.key()));
+        let has_departed = record.has_departed(guard);
+        let mut delta = Delta::default();
+        *if has_departed { &mut delta.dead } else { &mut delta.records } -= own;
+        let mut is_newest = true;
+        let see = |version: &Version<V>| {
+            let bytes = signed(self.weigher.version(version));
+            let of = match (is_newest, has_departed) {
+                (true, true) => &mut delta.dead,
+                (true, false) => &mut delta.live,
+                (false, _) => &mut delta.retained,
+            };
+            *of -= bytes;
+            is_newest = false;
+        };
+        record.each_version(see, guard);
+        delta
     }
 }

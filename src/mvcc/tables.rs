@@ -12,14 +12,18 @@ use std::ptr::NonNull;
 use crate::codec::DecodeError;
 use crate::epoch::Guard;
 use crate::id::{BucketId, StoredId, Timestamp};
-use crate::mvcc::codec::Stored;
+use crate::mvcc::account::{Bytes, Gauge};
+use crate::mvcc::departure::{self, Departing, Wanted};
+use crate::mvcc::expiry::Expiry;
 use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::record::Record;
 use crate::mvcc::stored::{self, DumpError, EncodedRange};
 use crate::mvcc::table::{Swept, Table};
+use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
+use crate::ssi::Status;
 use crate::sync::{Arc, Mutex, OnceLock};
 
 /// A copy of the key of a write, for a report. The caller found the write in a footprint that is
@@ -53,7 +57,33 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Entries in the index, those that only old snapshots or nobody can see included.
     fn records(&self, guard: &Guard<'_>) -> usize;
 
-    /// Checks the structure of the index; panics with what is wrong.
+    /// What the table takes, as counted.
+    fn bytes(&self) -> Bytes;
+
+    /// The limits that the table's bytes count for: its own, and the database's.
+    fn gauges(&self) -> &[Arc<Gauge>];
+
+    /// What is kept to choose who leaves: entries in rings, and bytes.
+    fn overhead(&self) -> (usize, u64);
+
+    /// Removes records of entries that departed, up to `limit`.
+    fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>);
+
+    /// Whether entries leave when room is needed.
+    fn evicts(&self) -> bool;
+
+    /// Chooses entries that are to leave, and puts tombstones on them, marked with `owner`.
+    fn depart<'t>(
+        &'t self,
+        wanted: Wanted,
+        owner: *const Status,
+        guard: &Guard<'_>,
+    ) -> Box<dyn Departing + 't>;
+
+    /// The time to live of its entries, if they have one.
+    fn expiry(&self) -> Option<&Expiry>;
+
+    /// Checks the structure of the index and what is counted; panics with what is wrong.
     #[cfg(feature = "testing")]
     fn check(&self, guard: &Guard<'_>);
 
@@ -123,9 +153,44 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.index().len(guard)
     }
 
+    fn bytes(&self) -> Bytes {
+        self.account().bytes()
+    }
+
+    fn gauges(&self) -> &[Arc<Gauge>] {
+        self.account().gauges()
+    }
+
+    fn overhead(&self) -> (usize, u64) {
+        let census = self.residence().map(|it| it.keeper.census()).unwrap_or_default();
+        (census.entries + census.pinned, census.overhead as u64)
+    }
+
+    fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
+        self.bury(horizon, limit, guard);
+    }
+
+    fn evicts(&self) -> bool {
+        self.residence().is_some()
+    }
+
+    fn depart<'t>(
+        &'t self,
+        wanted: Wanted,
+        owner: *const Status,
+        guard: &Guard<'_>,
+    ) -> Box<dyn Departing + 't> {
+        Box::new(departure::depart(self, wanted, owner, guard))
+    }
+
+    fn expiry(&self) -> Option<&Expiry> {
+        self.expiry()
+    }
+
     #[cfg(feature = "testing")]
     fn check(&self, guard: &Guard<'_>) {
         self.index().check(guard);
+        assert_eq!(self.walk(guard), self.account().bytes(), "what is there, and what is counted");
     }
 
     fn stored_id(&self) -> Option<StoredId> {
@@ -173,15 +238,23 @@ pub(crate) struct Tables {
     next: Mutex<u32>,
     first: [OnceLock<Box<dyn AnyTable>>; CHUNK],
     more: OnceLock<Box<[OnceLock<Chunk>]>>,
+    /// The limit of all tables together, if there is one.
+    gauge: Option<Arc<Gauge>>,
 }
 
 impl Tables {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(limit: Option<u64>) -> Self {
         Self {
+            gauge: limit.map(|limit| Arc::new(Gauge::new(limit))),
             next: Mutex::new(0),
             first: [const { OnceLock::new() }; CHUNK],
             more: OnceLock::new(),
         }
+    }
+
+    /// The limit of all tables together, if there is one.
+    pub(crate) fn gauge(&self) -> Option<&Arc<Gauge>> {
+        self.gauge.as_ref()
     }
 
     /// Buckets ever created in one database, at most.
@@ -198,12 +271,13 @@ impl Tables {
     }
 
     /// Adds an empty table. `None` when [`Tables::MAX`] tables exist.
-    pub(crate) fn add<K: Key, V: Value>(&self, stored: Option<Stored<K, V>>) -> Option<BucketId> {
+    pub(crate) fn add<K: Key, V: Value>(&self, terms: Terms<K, V>) -> Option<BucketId> {
         let mut next = self.next.lock();
         let id = BucketId::from_raw(*next);
         let slot = self.slot(*next as usize)?;
         *next += 1;
-        assert!(slot.set(Box::new(Table::<K, V>::new(id, stored))).is_ok(), "an id is used once");
+        let table = Table::<K, V>::new(id, terms, self.gauge.as_ref());
+        assert!(slot.set(Box::new(table)).is_ok(), "an id is used once");
         Some(id)
     }
 

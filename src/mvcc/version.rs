@@ -6,13 +6,16 @@
 //! ```
 //!
 //! A stamp is either a commit timestamp or, while its transaction is committing, a pointer to that
-//! transaction's [`Status`]; two tag bits ride along in both forms:
+//! transaction's [`Status`]; three tag bits ride along in both forms:
 //!
 //! ```text
-//! settled   | timestamp (60 bits)           | EMBEDDED | TOMBSTONE | 0 |
-//! pending   | address of a Status           | EMBEDDED | TOMBSTONE | 1 |
-//! vacant    | all ones                      |    1     |     0     | 0 |
+//! settled   | heat (8 bits) | timestamp (52) | DEPARTED | EMBEDDED | TOMBSTONE | 0 |
+//! pending   | address of a Status            | DEPARTED | EMBEDDED | TOMBSTONE | 1 |
+//! vacant    | all ones                       |    0     |    1     |     0     | 0 |
 //! ```
+//!
+//! Heat is what the eviction of a cache knows of an entry's use; a reader who finds an entry has
+//! the stamp at hand. The tombstone of an entry that left by itself is marked DEPARTED.
 //!
 //! 1. Commit timestamps fall along a chain; only its newest version may be uncommitted.
 //! 2. The value of a linked version never changes. It is dropped when the version is, and an
@@ -21,8 +24,9 @@
 //!    readable: its node is retired only after the stamp was settled or the version unlinked.
 //! 4. `prev` is changed by whoever links the version, before it is linked, and later only by
 //!    swapping null into it. Whoever swaps a pointer out owns what it leads to.
+//! 5. Once settled, a stamp changes by its heat alone, until its version is vacant.
 //!
-//! Called by [`Record`](crate::mvcc::record::Record) and by write sets, nowhere else.
+//! Called by [`Record`](crate::mvcc::record::Record), by write sets, and by what makes room.
 
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -34,21 +38,36 @@ use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 const PENDING: usize = 0b001;
 const TOMBSTONE: usize = 0b010;
 const EMBEDDED: usize = 0b100;
+const DEPARTED: usize = 0b1000;
 const TAGS: usize = 0b1111;
+const KEPT_TAGS: usize = TOMBSTONE | EMBEDDED | DEPARTED;
 const SHIFT: u32 = 4;
+const HEAT_SHIFT: u32 = 56;
+/// The bits of a settled stamp that hold the timestamp.
+const TIME: usize = ((1 << HEAT_SHIFT) - 1) & !TAGS;
 /// The settled stamp of no timestamp: nothing is here that is still to be dropped.
 const VACANT: usize = !TAGS | EMBEDDED;
 /// Later than every snapshot: the stamp of a version before its transaction commits.
-const UNSTAMPED: usize = (usize::MAX >> 1) & !TAGS;
+const UNSTAMPED: usize = TIME;
 
-const _: () = assert!(usize::BITS == 64, "stamps pack 60-bit timestamps into pointers");
-const _: () = assert!(Timestamp::BITS + SHIFT == 64, "a timestamp and the tags fill a stamp");
+const _: () = assert!(usize::BITS == 64, "stamps pack 52-bit timestamps into pointers");
+const _: () = assert!(
+    Timestamp::BITS + SHIFT == HEAT_SHIFT && HEAT_SHIFT + u8::BITS == 64,
+    "heat, a timestamp and the tags fill a stamp"
+);
 
 /// A value or a tombstone, the moment it was committed, and the version before it.
 pub(crate) struct Version<V> {
     stamp: AtomicPtr<Status>,
     prev: AtomicPtr<Version<V>>,
     value: UnsafeCell<MaybeUninit<V>>,
+}
+
+/// The tombstone of an entry that left by itself.
+#[repr(C)]
+struct Departed<V> {
+    version: Version<V>,
+    over: Timestamp,
 }
 
 /// What a stamp says about its version's commit.
@@ -68,6 +87,53 @@ impl<V> Version<V> {
     /// Like [`unstamped`](Self::unstamped), in a box of its own.
     pub(crate) fn boxed(value: Option<V>) -> NonNull<Self> {
         NonNull::from(Box::leak(Box::new(Self::unstamped(value))))
+    }
+
+    /// A tombstone of an entry that leaves by itself, in a box of its own. It remembers when what
+    /// leaves was committed.
+    pub(crate) fn departure(over: Timestamp) -> NonNull<Self> {
+        let version = Self::with_tags(None, DEPARTED);
+        NonNull::from(Box::leak(Box::new(Departed { version, over }))).cast()
+    }
+
+    /// When what left was committed, if this is the tombstone of an entry that left by itself.
+    ///
+    /// # Safety
+    ///
+    /// `this` was found in a chain, and stays during the call.
+    pub(crate) unsafe fn departed_over(this: *const Self) -> Option<Timestamp> {
+        // SAFETY: the caller's promise.
+        let is_departure = unsafe { &*this }.is_departure();
+        // SAFETY: versions with the mark come from `departure`; the pointer in a chain is the
+        // one of the whole box.
+        is_departure.then(|| unsafe { (*this.cast::<Departed<V>>()).over })
+    }
+
+    /// Frees a version that lives in a box of its own, and drops its value.
+    ///
+    /// # Safety
+    ///
+    /// `this` came from [`boxed`](Self::boxed) or [`departure`](Self::departure), and nobody uses
+    /// it any more.
+    pub(crate) unsafe fn free(this: *mut Self) {
+        // SAFETY: the caller's promise.
+        if unsafe { &*this }.is_departure() {
+            // SAFETY: as in `departed_over`.
+            drop(unsafe { Box::from_raw(this.cast::<Departed<V>>()) });
+        } else {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(this) });
+        }
+    }
+
+    /// The same, with the type forgotten.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free).
+    pub(crate) unsafe fn free_erased(this: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::free(this.cast()) };
     }
 
     /// Like [`unstamped`](Self::unstamped), for the slot inside a record.
@@ -101,25 +167,52 @@ impl<V> Version<V> {
 
     /// Says who is committing this version. Called before it is linked.
     pub(crate) fn mark_pending(&self, owner: *const Status) {
-        let tags = self.stamp().addr() & (TOMBSTONE | EMBEDDED);
+        let tags = self.stamp().addr() & KEPT_TAGS;
         assert!(owner.addr() & TAGS == 0, "a status is aligned to 16 bytes");
         // Relaxed: the version is private until the CAS that links it.
         self.stamp.store(owner.cast_mut().map_addr(|a| a | tags | PENDING), Ordering::Relaxed);
     }
 
     /// Replaces the pointer to the owner by its commit timestamp, so that the owner may go.
-    pub(crate) fn settle(&self, commit: Timestamp) {
-        let tags = self.stamp().addr() & (TOMBSTONE | EMBEDDED);
+    pub(crate) fn settle(&self, commit: Timestamp, heat: u8) {
+        let tags = self.stamp().addr() & KEPT_TAGS;
         let raw = usize::try_from(commit.get()).expect("a usize has 64 bits") << SHIFT;
+        let heat = usize::from(heat) << HEAT_SHIFT;
         // Release: pairs with the Acquire in `stamp`.
-        self.stamp.store(ptr::without_provenance_mut(raw | tags), Ordering::Release);
+        self.stamp.store(ptr::without_provenance_mut(heat | raw | tags), Ordering::Release);
+    }
+
+    /// The heat of a settled version.
+    pub(crate) fn heat(&self) -> u8 {
+        u8::try_from(self.stamp().addr() >> HEAT_SHIFT).expect("eight bits are left")
+    }
+
+    /// Changes the heat to what `warm` answers, if it does; not if the stamp changes meanwhile:
+    /// a hit may get lost. The caller holds a pin and has found the version settled.
+    #[inline]
+    pub(crate) fn warm(&self, warm: impl FnOnce(u8) -> Option<u8>) {
+        // Relaxed: heat is an estimate and orders nothing.
+        let stamp = self.stamp.load(Ordering::Relaxed);
+        if stamp.addr() & PENDING != 0 || stamp.addr() == VACANT {
+            return;
+        }
+        let heat = u8::try_from(stamp.addr() >> HEAT_SHIFT).expect("eight bits are left");
+        if let Some(heat) = warm(heat) {
+            let heat = usize::from(heat) << HEAT_SHIFT;
+            let warmer = stamp.map_addr(|raw| raw & !(usize::MAX << HEAT_SHIFT) | heat);
+            // Relaxed: as above. An exchange continues the release sequence of `settle`, so who
+            // finds the new stamp still sees what the old one published; it fails on a stamp that
+            // has become vacant or another version's (keeps 5).
+            let _ =
+                self.stamp.compare_exchange(stamp, warmer, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// When this version was committed. The caller holds a pin taken before it found the version.
     pub(crate) fn commit(&self) -> Commit {
         let stamp = self.stamp();
         if stamp.addr() & PENDING == 0 {
-            return Commit::At(Timestamp::from_raw((stamp.addr() >> SHIFT) as u64));
+            return Commit::At(Timestamp::from_raw(((stamp.addr() & TIME) >> SHIFT) as u64));
         }
         let status = stamp.map_addr(|a| a & !TAGS).cast_const();
         // SAFETY: a pending stamp holds the address of a live status, and the caller's pin keeps
@@ -134,6 +227,11 @@ impl<V> Version<V> {
 
     pub(crate) fn is_tombstone(&self) -> bool {
         self.stamp().addr() & TOMBSTONE != 0
+    }
+
+    /// Whether this is the tombstone of an entry that left by itself.
+    pub(crate) fn is_departure(&self) -> bool {
+        self.stamp().addr() & DEPARTED != 0
     }
 
     pub(crate) fn is_embedded(&self) -> bool {

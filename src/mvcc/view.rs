@@ -19,8 +19,7 @@ use crate::epoch::{Collector, Guard, Participant};
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::record::Record;
-use crate::mvcc::table::Table;
-use crate::mvcc::version::Version;
+use crate::mvcc::table::{Table, read};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Entry, Registration};
@@ -36,6 +35,8 @@ enum Pinner<'v> {
 pub(crate) struct ReadView<'v> {
     snapshot: Timestamp,
     pinner: Pinner<'v>,
+    /// Up to where the entries of the table that is read have expired.
+    expired: Option<Timestamp>,
 }
 
 /// A value that a snapshot sees.
@@ -50,12 +51,21 @@ impl<'v> ReadView<'v> {
         registration: &'v Registration<Footprint>,
         participant: &'v Participant<'v>,
     ) -> Self {
-        Self { snapshot: registration.snapshot(), pinner: Pinner::Participant(participant) }
+        Self {
+            snapshot: registration.snapshot(),
+            pinner: Pinner::Participant(participant),
+            expired: None,
+        }
     }
 
     /// The view of a read-only snapshot, which several threads may share.
     pub(crate) fn of_snapshot(entry: &'v Entry, collector: &'v Collector) -> Self {
-        Self { snapshot: entry.snapshot(), pinner: Pinner::Collector(collector) }
+        Self { snapshot: entry.snapshot(), pinner: Pinner::Collector(collector), expired: None }
+    }
+
+    /// The view of a table whose entries have expired up to `expired`.
+    pub(crate) fn expiring(self, expired: Option<Timestamp>) -> Self {
+        Self { expired, ..self }
     }
 
     pub(crate) fn pin(&self) -> Guard<'v> {
@@ -75,7 +85,9 @@ impl<'v> ReadView<'v> {
     {
         let guard = self.pin();
         let record = table.index().get(key, &guard)?;
-        self.outlive(record, &guard)
+        let version = record.visible_at(self.snapshot, &guard)?;
+        let value = table.hit(version, self.expired)?;
+        Some(self.outlive(record, value, &guard))
     }
 
     /// Appends up to `limit` visible entries of the range to `out`, in order of iteration.
@@ -96,8 +108,10 @@ impl<'v> ReadView<'v> {
         let mut cursor = table.index().range::<K>(bounds, &guard);
         let mut missing = limit;
         out.reserve(limit);
-        let take = |record| {
-            if let Some(found) = self.outlive(record, &guard) {
+        let take = |record: &Record<K, V>| {
+            let version = record.visible_at(self.snapshot, &guard);
+            if let Some(value) = version.and_then(|version| read(version, self.expired)) {
+                let found = self.outlive(record, value, &guard);
                 out.push((found.record.key(), Some(found.value)));
                 missing -= 1;
             }
@@ -111,15 +125,15 @@ impl<'v> ReadView<'v> {
     fn outlive<'g, K: Key, V: Value>(
         &self,
         record: &'g Record<K, V>,
-        guard: &'g Guard<'_>,
-    ) -> Option<Found<'v, K, V>> {
-        let value = record.visible_at(self.snapshot, guard).and_then(Version::value)?;
+        value: &'g V,
+        _pinned: &'g Guard<'_>,
+    ) -> Found<'v, K, V> {
         let (record, value) = (&raw const *record, &raw const *value);
         // SAFETY: the record holds a version that the registered snapshot sees, so it does not
         // die before the registration ends, which the view borrows (1, 2, kept by the horizon).
         let record = unsafe { &*record };
         // SAFETY: as above; the version is not cut off before the registration ends.
         let value = unsafe { &*value };
-        Some(Found { record, value })
+        Found { record, value }
     }
 }

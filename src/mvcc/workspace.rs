@@ -23,6 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
+use std::time::Instant;
 
 use crate::codec::EncodeError;
 use crate::epoch::Guard;
@@ -34,7 +35,7 @@ use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::view::{Found, ReadView};
-use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
+use crate::mvcc::write_set::{Needs, Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::Status;
@@ -150,6 +151,8 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     locked: RefCell<Vec<K>>,
     /// What each iterator read: two intervals at most, from its two ends.
     ranges: RefCell<Vec<Vec<Interval<K>>>>,
+    /// Up to where entries had expired when the bucket was first touched.
+    expired: Option<Timestamp>,
 }
 
 impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
@@ -161,7 +164,13 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             absent: RefCell::default(),
             locked: RefCell::default(),
             ranges: RefCell::default(),
+            expired: table.expired_up_to(Instant::now),
         }
+    }
+
+    /// The transaction's view of this bucket.
+    pub(crate) fn view<'t>(&self, access: &Access<'t>) -> ReadView<'t> {
+        access.view.expiring(self.expired)
     }
 
     pub(crate) fn get<'t, Q>(
@@ -176,7 +185,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         if intent == Intent::Update {
             // Also when there is an own write, which may be rolled back.
-            match access.view.get(self.table, key) {
+            match self.view(access).get(self.table, key) {
                 Some(found) => ReadLog::push(&access.log.locks, found.record),
                 None => self.locked.borrow_mut().push(key.to_key()),
             }
@@ -184,7 +193,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if let Some(own) = self.writes.borrow().get(key) {
             return own.map(|value| lend(self, value));
         }
-        let found = access.view.get(self.table, key);
+        let found = self.view(access).get(self.table, key);
         if let Some(found) = &found {
             self.recent.note(found);
         }
@@ -203,7 +212,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.recent.find(access, key).or_else(|| access.view.get(self.table, key))
+        self.recent.find(access, key).or_else(|| self.view(access).get(self.table, key))
     }
 
     fn note_absent(&self, key: K) {
@@ -323,6 +332,8 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     /// Adds what will be written to the operations of the commit, if the bucket is durable. Runs
     /// the user's `Encode`.
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
+    /// What the commit will ask of the memory.
+    fn needs(&self) -> Needs;
     /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
     fn place(&mut self, guard: &Guard<'_>, out: &mut Writes);
     fn take(
@@ -402,6 +413,10 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         self.writes.borrow().standing().try_for_each(|(key, value)| stored.encode(key, value, ops))
     }
 
+    fn needs(&self) -> Needs {
+        self.writes.borrow().needs(self.table)
+    }
+
     fn place(&mut self, guard: &Guard<'_>, out: &mut Writes) {
         let bucket = self.table.id();
         let writes = self.writes.get_mut();
@@ -418,7 +433,7 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         snapshot: Timestamp,
         guard: &Guard<'_>,
     ) -> Result<(), TakeError> {
-        self.writes.get_mut().take(index as usize, owner, snapshot, guard)
+        self.writes.get_mut().take(index as usize, owner, snapshot, self.table, guard)
     }
 
     fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()> {
@@ -431,6 +446,8 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled {
-        self.writes.get_mut().settle(commit, horizon, guard)
+        let settled = self.writes.get_mut().settle(commit, horizon, self.table, guard);
+        self.table.account().add(settled.delta);
+        settled
     }
 }

@@ -30,8 +30,9 @@ use smallvec::SmallVec;
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
-use crate::mvcc::record::{Record, TakeError};
+use crate::mvcc::record::{Record, TakeError, Taken};
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
@@ -65,8 +66,8 @@ struct Write<K: Key, V: Value> {
     version: NonNull<Version<V>>,
     home: Home<K, V>,
     stage: Stage,
-    /// Whether the version stands on an older one.
-    supersedes: bool,
+    /// What the version stands on, once it is linked.
+    taken: Taken,
     hidden: bool,
     undone: bool,
     /// The write of the same key before this one.
@@ -98,6 +99,22 @@ pub(crate) struct Settled {
     pub(crate) superseded: usize,
     /// Versions that nobody can see any more, and were cut off.
     pub(crate) pruned: usize,
+    /// The same in bytes.
+    pub(crate) delta: Delta,
+}
+
+/// What a commit will ask of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) adds: u64,
+    /// Whether nothing is written but tombstones.
+    pub(crate) removes_only: bool,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { adds: 0, removes_only: true }
+    }
 }
 
 /// What writing over an earlier write of our own came to.
@@ -307,31 +324,36 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         at: usize,
         owner: *const Status,
         snapshot: Timestamp,
+        table: &Table<K, V>,
         guard: &Guard<'_>,
     ) -> Result<(), TakeError> {
         let Some(write) = self.log.get_mut(at) else { return Ok(()) };
         let Some(record) = write.record() else { return Ok(()) };
         // SAFETY: the log owns the version until it is linked (4).
-        unsafe { write.version.as_ref() }.mark_pending(owner);
+        let version = unsafe { write.version.as_ref() };
+        version.mark_pending(owner);
+        let enrol = table.has_keeper() && !version.is_tombstone();
+        let weigh = |version: &Version<V>| table.weigher().version(version);
         // SAFETY: a placed record is live: it was found or inserted under the commit's pin, or
         // the snapshot sees it.
-        write.supersedes = unsafe { record.as_ref() }.take(write.version, snapshot, guard)?;
+        let record = unsafe { record.as_ref() };
+        write.taken = record.take(write.version, snapshot, enrol, weigh, guard)?;
         // The chain owns the version now.
         write.stage = Stage::Linked;
         Ok(())
     }
 
     /// The writes whose versions are on heads, with their records.
-    fn linked(&self) -> impl Iterator<Item = (NonNull<Version<V>>, NonNull<Record<K, V>>)> {
+    fn linked(&self) -> impl Iterator<Item = (&Write<K, V>, NonNull<Record<K, V>>)> {
         let linked = self.log.iter().filter(|write| write.stage == Stage::Linked);
-        linked.filter_map(|write| Some((write.version, write.record()?)))
+        linked.filter_map(|write| Some((write, write.record()?)))
     }
 
     /// Takes every version off its head again.
     pub(crate) fn release(&self, guard: &Guard<'_>) {
-        for (version, record) in self.linked() {
+        for (write, record) in self.linked() {
             // SAFETY: a record with an undecided head does not die.
-            unsafe { record.as_ref() }.release(version, guard);
+            unsafe { record.as_ref() }.release(write.version, write.taken, guard);
         }
     }
 
@@ -340,25 +362,63 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         &self,
         commit: Timestamp,
         horizon: Timestamp,
+        table: &Table<K, V>,
         guard: &Guard<'_>,
     ) -> Settled {
-        let superseded = self.log.iter().filter(|write| write.supersedes).count();
-        let mut settled = Settled { superseded, pruned: 0 };
-        for (version, record) in self.linked() {
+        let mut settled = Settled::default();
+        let weigh = |version: &Version<V>| table.weigher().version(version);
+        for (write, record) in self.linked() {
             // SAFETY: the version was linked under the commit's pin, so it is alive.
-            unsafe { version.as_ref() }.settle(commit);
+            let version = unsafe { write.version.as_ref() };
             // SAFETY: a record whose newest version is this young does not die.
-            settled.pruned += unsafe { record.as_ref() }.prune(horizon, guard).versions;
+            let record = unsafe { record.as_ref() };
+            settled.delta.live += signed(weigh(version));
+            match write.taken {
+                Taken { over: Some(over), departed: true, .. } => {
+                    let record = table.weigher().record(record.key());
+                    settled.delta.come_back(record, over);
+                    settled.superseded += 1;
+                }
+                Taken { over: Some(over), .. } => {
+                    settled.delta.supersede(over);
+                    settled.superseded += 1;
+                }
+                Taken { over: None, .. } => {}
+            }
+            version.settle(commit, table.first_heat(write.taken.heat));
+            if write.taken.enrols {
+                table.enrol(record);
+            }
+            let pruned = record.prune(horizon, weigh, guard);
+            settled.pruned += pruned.versions;
+            settled.delta.retained -= signed(pruned.bytes);
         }
         settled
+    }
+
+    /// What the standing writes will add to memory, and what they stand on, in bytes, as far as
+    /// that is known before the heads are taken.
+    pub(crate) fn needs(&self, table: &Table<K, V>) -> Needs {
+        let weigher = table.weigher();
+        let mut needs = Needs::default();
+        for write in self.log.iter().filter(|write| write.stands() && !write.is_void()) {
+            // SAFETY: the log owns the version, which never changes (1).
+            let version = unsafe { write.version.as_ref() };
+            let bytes = match write.home {
+                Home::Own(_) => weigher.record(write.key.get()) + weigher.version(version),
+                _ => weigher.version(version),
+            };
+            needs.adds += bytes as u64;
+            needs.removes_only &= version.is_tombstone();
+        }
+        needs
     }
 }
 
 impl<K: Key, V: Value> Write<K, V> {
     fn new(key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) -> Self {
-        let stage = Stage::Private;
-        let (supersedes, hidden, undone) = (false, false, false);
-        Self { key, version, home, stage, supersedes, hidden, undone, earlier: None }
+        let (stage, taken) = (Stage::Private, Taken::default());
+        Self { key, version, home, stage, taken, hidden: false, undone: false, earlier: None }
     }
 
     /// A write with a record of its own.
@@ -406,7 +466,10 @@ impl<K: Key, V: Value> Write<K, V> {
                 if unsafe { record.as_ref() }.is_dead() {
                     let placeholder = Record::placeholder(spare.key().clone());
                     *record = match table.index().insert(placeholder, guard) {
-                        Ok(placed) => NonNull::from(placed),
+                        Ok(placed) => {
+                            table.note_record(placed.key());
+                            NonNull::from(placed)
+                        }
                         Err(occupied) => NonNull::from(occupied.found),
                     };
                 }
@@ -425,6 +488,7 @@ impl<K: Key, V: Value> Write<K, V> {
         let boxed = unsafe { Box::from_raw(own.as_ptr()) };
         match table.index().insert(boxed, guard) {
             Ok(placed) => {
+                table.note_record(placed.key());
                 // Found anew: moving the box has ended what older pointers may be used for.
                 self.version = NonNull::from(placed.first());
                 self.home = Home::Placed(NonNull::from(placed));
@@ -454,7 +518,7 @@ impl<K: Key, V: Value> Drop for Write<K, V> {
             }
             (_, Stage::Private) => {
                 // SAFETY: the version came from a box and was never linked (4).
-                drop(unsafe { Box::from_raw(self.version.as_ptr()) });
+                unsafe { Version::free(self.version.as_ptr()) };
             }
             (_, Stage::Linked) => {}
         }

@@ -278,6 +278,11 @@ impl<F: Footprint> CommitLog<F> {
         Pending::new(registration.snapshot, label, footprint, guard)
     }
 
+    /// Notes that the transaction will look at no version any more through its snapshot.
+    pub(crate) fn done_reading(&self, registration: &Registration<F>) {
+        self.registry.show_done_reading(&registration.entry);
+    }
+
     /// Enters the commit, waiting for whoever holds the gate, but not for ever. From here until
     /// `finish` or `leave` the caller runs no user code; before here it holds no version head.
     pub(crate) fn admit(&self, registration: &Registration<F>) {

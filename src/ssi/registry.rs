@@ -36,6 +36,7 @@ impl Word {
     const CLAIMED: u64 = 1;
     const TRACKED: u64 = 2;
     const COMMITTING: u64 = 4;
+    const DONE_READING: u64 = 8;
     const TAG_BITS: u32 = 4;
 
     fn new(kind: Kind, time: Timestamp) -> Self {
@@ -45,7 +46,15 @@ impl Word {
     }
 
     fn committing(self) -> Self {
-        Self(self.0 | Self::COMMITTING)
+        Self(self.0 | Self::COMMITTING | Self::DONE_READING)
+    }
+
+    fn done_reading(self) -> Self {
+        Self(self.0 | Self::DONE_READING)
+    }
+
+    fn is_done_reading(self) -> bool {
+        self.0 & Self::DONE_READING != 0
     }
 
     fn is_committing(self) -> bool {
@@ -131,6 +140,8 @@ impl Entry {
 pub(crate) struct Horizons {
     /// No snapshot, running or to come, lies below this.
     pub(crate) any: Timestamp,
+    /// Nobody who still reads versions, or will, has a snapshot below this. Not below `any`.
+    pub(crate) readers: Timestamp,
     /// No transaction that will be certified has its snapshot below this.
     pub(crate) tracked: Timestamp,
 }
@@ -222,7 +233,13 @@ impl Registry {
 
     /// Takes that back.
     pub(super) fn hide_committing(&self, entry: &Entry) {
-        self.slot(entry.slot).set(entry.word);
+        self.slot(entry.slot).set(entry.word.done_reading());
+    }
+
+    /// Says that the owner will look at no version any more through its snapshot. Records, and the
+    /// log, it still needs.
+    pub(super) fn show_done_reading(&self, entry: &Entry) {
+        self.slot(entry.slot).set(entry.word.done_reading());
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "the right to the slot ends here")]
@@ -244,17 +261,20 @@ impl Registry {
     /// read-only snapshot shows, and the newest of all.
     pub(super) fn horizons(&self, visible: Timestamp, clock: Timestamp) -> Horizons {
         even();
-        let mut horizons = Horizons { any: visible.min(clock), tracked: clock };
+        let newest = visible.min(clock);
+        let mut horizons = Horizons { any: newest, readers: newest, tracked: clock };
         for word in self.slots().map(Slot::word).filter(|&word| word != Word::FREE) {
             horizons.any = horizons.any.min(word.time());
+            if !word.is_done_reading() {
+                horizons.readers = horizons.readers.min(word.time());
+            }
             if word.is_tracked() {
                 horizons.tracked = horizons.tracked.min(word.time());
             }
         }
-        Horizons {
-            any: Self::publish(&self.published_any, horizons.any),
-            tracked: Self::publish(&self.published_tracked, horizons.tracked),
-        }
+        let any = Self::publish(&self.published_any, horizons.any);
+        let tracked = Self::publish(&self.published_tracked, horizons.tracked);
+        Horizons { any, readers: horizons.readers.max(any), tracked }
     }
 
     /// Keeps 4: a slot's time may lie below an older horizon, its owner's snapshot may not.
@@ -268,7 +288,8 @@ impl Registry {
     pub(crate) fn published(&self) -> Horizons {
         // Relaxed: as in `publish`.
         let read = |horizon: &AtomicU64| Timestamp::from_raw(horizon.load(Ordering::Relaxed));
-        Horizons { any: read(&self.published_any), tracked: read(&self.published_tracked) }
+        let any = read(&self.published_any);
+        Horizons { any, readers: any, tracked: read(&self.published_tracked) }
     }
 
     /// Returns once every slot that was committing is not, or `give_up` says so (keeps 5).
@@ -317,11 +338,23 @@ mod tests {
         let registry = Registry::new(1);
         let tracked = registry.enter(Kind::Tracked, at(7), None);
         let untracked = registry.enter(Kind::Untracked, at(5), None);
-        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(5), tracked: at(7) });
+        assert_eq!(
+            registry.horizons(at(9), at(9)),
+            Horizons { any: at(5), readers: at(5), tracked: at(7) }
+        );
         registry.leave(untracked);
-        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(7), tracked: at(7) });
+        assert_eq!(
+            registry.horizons(at(9), at(9)),
+            Horizons { any: at(7), readers: at(7), tracked: at(7) }
+        );
+        registry.show_done_reading(&tracked);
+        let horizons = Horizons { any: at(7), readers: at(9), tracked: at(7) };
+        assert_eq!(registry.horizons(at(9), at(9)), horizons);
         registry.leave(tracked);
-        assert_eq!(registry.horizons(at(9), at(9)), Horizons { any: at(9), tracked: at(9) });
+        assert_eq!(
+            registry.horizons(at(9), at(9)),
+            Horizons { any: at(9), readers: at(9), tracked: at(9) }
+        );
         let stale = registry.enter(Kind::Tracked, at(8), None);
         assert_eq!(registry.horizons(at(10), at(10)).tracked, at(9), "its snapshot is at least 9");
         registry.leave(stale);

@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::BucketId;
-use crate::mvcc::codec::Stored;
+use crate::mvcc::account::Bytes;
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::{AnyTable, Tables};
+use crate::mvcc::terms::Terms;
 use crate::mvcc::{Key, Value};
 use crate::sync::{Arc, RwLock};
 
@@ -47,11 +48,13 @@ pub(crate) struct BucketEntry {
     pub(crate) key_type: &'static str,
     pub(crate) value_type: &'static str,
     pub(crate) records: usize,
+    pub(crate) bytes: Bytes,
 }
 
 impl Catalog {
-    pub(crate) fn new() -> Self {
-        Self { names: RwLock::default(), tables: Tables::new() }
+    /// A catalog of buckets that take `limit` bytes together, at most.
+    pub(crate) fn new(limit: Option<u64>) -> Self {
+        Self { names: RwLock::default(), tables: Tables::new(limit) }
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -73,17 +76,29 @@ impl Catalog {
         if let Some(&id) = names.by_name.get(name) {
             return self.check_types::<K, V>(id, name);
         }
-        let id = self.add_table::<K, V>(None)?;
+        let id = self.add_table(Terms::<K, V>::plain())?;
+        names.insert(id, name);
+        Ok(id)
+    }
+
+    /// A new bucket with terms of its own, in memory only.
+    pub(crate) fn create<K: Key, V: Value>(
+        &self,
+        name: &str,
+        terms: Terms<K, V>,
+    ) -> Result<BucketId> {
+        let mut names = self.names.write();
+        if names.by_name.contains_key(name) {
+            return Err(Error::BucketExists { bucket: name.into() });
+        }
+        let id = self.add_table(terms)?;
         names.insert(id, name);
         Ok(id)
     }
 
     /// A table that has no name yet.
-    pub(crate) fn add_table<K: Key, V: Value>(
-        &self,
-        stored: Option<Stored<K, V>>,
-    ) -> Result<BucketId> {
-        self.tables.add(stored).ok_or(Error::TooManyBuckets { max: Tables::MAX })
+    pub(crate) fn add_table<K: Key, V: Value>(&self, terms: Terms<K, V>) -> Result<BucketId> {
+        self.tables.add(terms).ok_or(Error::TooManyBuckets { max: Tables::MAX })
     }
 
     /// Gives a table its name. False if another one has it.
@@ -161,6 +176,7 @@ impl Catalog {
                 key_type: table.key_type(),
                 value_type: table.value_type(),
                 records: table.records(guard),
+                bytes: table.bytes(),
             }
         };
         names.by_name.iter().map(entry).collect()

@@ -16,11 +16,14 @@
 //! 3. The guard outlives the node: while a version of ours may still be found on a head, the pin
 //!    keeps the status that it points at.
 
+use std::time::Instant;
+
 use crossbeam_utils::Backoff;
 
 use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::{Lsn, Timestamp};
+use crate::mvcc::account::Reserved;
 use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::tables::key_of;
@@ -54,6 +57,7 @@ impl Transaction<'_> {
     /// Commits, and answers when, and where its record ends if it has one.
     fn commit_unacknowledged(self) -> Result<(Timestamp, Option<Lsn>)> {
         let mut payload = self.encode()?;
+        let reserved = self.reserve_memory()?;
         // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).
         let Self { participant, mut workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
@@ -64,6 +68,9 @@ impl Transaction<'_> {
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
             let before = writes.len();
+            if let Some(expiry) = workspace.table().expiry() {
+                expiry.mark(Instant::now(), || engine.log().now(&guard));
+            }
             workspace.place(&guard, &mut writes);
             if writes.len() > before && workspace.table().is_dropped() {
                 dropped = Some(workspace.bucket());
@@ -93,10 +100,23 @@ impl Transaction<'_> {
             retained = retained.wrapping_add(settled.superseded as u64);
             retained = retained.wrapping_sub(settled.pruned as u64);
         });
+        drop(reserved);
         engine.log().finish(linked, seat.give_up(), &guard);
         counters.add(Count::Commits, 1);
         counters.add(Count::VersionsRetained, retained);
         Ok((commit, end?))
+    }
+
+    /// Reserves what the commit will take, wherever there is a limit. From here on the transaction
+    /// reads nothing, so making room may cut off what it could have read.
+    fn reserve_memory(&self) -> Result<Vec<Reserved>> {
+        let engine = self.seat.engine();
+        let mut reserved = Vec::new();
+        for workspace in self.workspaces.iter().filter(|it| !it.table().gauges().is_empty()) {
+            engine.log().done_reading(self.seat.registration());
+            engine.reserve(workspace.table(), workspace.needs(), &mut reserved)?;
+        }
+        Ok(reserved)
     }
 
     /// The record for the log, if there is a log and anything to write to it.

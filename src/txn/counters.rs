@@ -28,10 +28,12 @@ pub(crate) enum Count {
     WriteConflicts,
     /// Versions superseded less versions pruned; wraps.
     VersionsRetained,
+    /// Entries that left by themselves.
+    Departures,
 }
 
 impl Count {
-    const ALL: usize = Self::VersionsRetained as usize + 1;
+    const ALL: usize = Self::Departures as usize + 1;
 }
 
 impl Counters {

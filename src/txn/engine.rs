@@ -22,6 +22,8 @@ const VACUUM_STEP: usize = 4096;
 pub(crate) struct Settings {
     pub(crate) isolation: Isolation,
     pub(crate) rules: Rules,
+    /// The most bytes that the entries of all buckets may take.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// The shared state of a database.
@@ -49,7 +51,7 @@ impl Engine {
         Self {
             log: CommitLog::starting_at(now, rules),
             collector: Collector::new(),
-            catalog: Catalog::new(),
+            catalog: Catalog::new(settings.memory_limit),
             counters: Counters::new(),
             isolation: settings.isolation,
             backing,
@@ -83,6 +85,11 @@ impl Engine {
         self.backing.journal()
     }
 
+    /// Whether all buckets together have a limit.
+    pub(crate) fn has_memory_limit(&self) -> bool {
+        self.catalog.tables().gauge().is_some()
+    }
+
     pub(crate) fn isolation(&self) -> Isolation {
         self.isolation
     }
@@ -108,8 +115,10 @@ impl Engine {
                     continue;
                 };
                 // A pin a step: readers' garbage is not held up for the length of a table.
+                self.expire(table);
                 let guard = self.collector.pin();
                 self.log.trim(&guard);
+                table.bury(self.horizon(), VACUUM_STEP, &guard);
                 let step = VACUUM_STEP.min(budget - total.visited);
                 let swept = table.sweep(self.horizon(), step, &guard);
                 total.visited += swept.visited;

@@ -10,13 +10,13 @@ use std::ops::{Bound, RangeBounds};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::id::Timestamp;
+use crate::id::{BucketId, Timestamp};
 use crate::mvcc::range::Range;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
 use crate::ssi::{Entry, Seen, Tag};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
 use crate::txn::engine::Engine;
@@ -35,6 +35,8 @@ pub struct Snapshot {
 struct Seat {
     engine: Arc<Engine>,
     entry: Option<Entry>,
+    /// Up to where the entries of a bucket had expired when it was first read.
+    expired: Mutex<Vec<(BucketId, Option<Timestamp>)>>,
 }
 
 impl Seat {
@@ -63,7 +65,8 @@ impl Snapshot {
             let confirmed = engine.confirmed_at(until);
             engine.log().settle_seen(&mut entry, confirmed);
         }
-        let seat = Seat { engine: Arc::clone(engine), entry: Some(entry) };
+        let seat =
+            Seat { engine: Arc::clone(engine), entry: Some(entry), expired: Mutex::default() };
         Self { seat: Arc::new(seat) }
     }
 
@@ -75,6 +78,21 @@ impl Snapshot {
 
     pub(crate) fn view(&self) -> ReadView<'_> {
         ReadView::of_snapshot(self.seat.entry(), self.seat.engine.collector())
+    }
+
+    /// The view of one bucket, whose entries expire at one moment for all readers of this snapshot.
+    fn view_of<K: Key, V: Value>(&self, table: &Table<K, V>) -> ReadView<'_> {
+        if table.expiry().is_none() {
+            return self.view();
+        }
+        let mut known = self.seat.expired.lock();
+        let expired = known.iter().find(|(bucket, _)| *bucket == table.id()).map(|known| known.1);
+        let expired = expired.unwrap_or_else(|| {
+            let expired = table.expired_up_to(Instant::now);
+            known.push((table.id(), expired));
+            expired
+        });
+        self.view().expiring(expired)
     }
 
     fn table<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<&Table<K, V>> {
@@ -101,7 +119,8 @@ impl Snapshot {
         V: Value,
         Q: Ord + ?Sized,
     {
-        Ok(self.view().get(self.table(bucket)?, key).map(|found| found.value))
+        let table = self.table(bucket)?;
+        Ok(self.view_of(table).get(table, key).map(|found| found.value))
     }
 
     /// Whether `key` has a value. O(log n).
@@ -123,7 +142,8 @@ impl Snapshot {
         bucket: &Bucket<K, V>,
         (low, high): (Bound<K>, Bound<K>),
     ) -> Result<Range<'_, K, V>> {
-        Ok(Range::over_snapshot(self.view(), self.table(bucket)?, low, high))
+        let table = self.table(bucket)?;
+        Ok(Range::over_snapshot(self.view_of(table), table, low, high))
     }
 
     /// The entries in a range of keys, in order, from both ends. An empty or inverted range has

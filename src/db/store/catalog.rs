@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{BucketId, StoredId};
 use crate::mvcc::codec::{Codec, Stored};
 use crate::mvcc::ops::Types;
+use crate::mvcc::terms::Terms;
 use crate::mvcc::{Key, Value};
 use crate::txn::Engine;
 
@@ -29,25 +30,35 @@ pub(in crate::db) struct Unopened {
 
 impl Archive {
     /// The durable bucket of this name: loaded if it is not in memory, made if there is none and
-    /// the database may be written.
-    pub(in crate::db) fn open_bucket<K, V>(&self, engine: &Engine, name: &str) -> Result<BucketId>
+    /// the database may be written. Without terms, those of a bucket that is open already stay.
+    pub(in crate::db) fn open_bucket<K, V>(
+        &self,
+        engine: &Engine,
+        name: &str,
+        terms: Option<Terms<K, V>>,
+    ) -> Result<BucketId>
     where
         K: Key + Encode + Decode,
         V: Value + Encode + Decode,
     {
+        let already_open = |id| match terms {
+            None => Ok(id),
+            Some(_) => Err(Error::BucketExists { bucket: name.into() }),
+        };
         if let Some(id) = find_open::<K, V>(engine, name)? {
-            return Ok(id);
+            return already_open(id);
         }
         let mut state = self.state.lock();
         if let Some(id) = find_open::<K, V>(engine, name)? {
-            return Ok(id);
+            return already_open(id);
         }
+        let terms = terms.unwrap_or_else(Terms::plain);
         match state.id(name) {
-            Some(stored) => self.load_bucket::<K, V>(engine, &mut state, stored),
+            Some(stored) => self.load_bucket(engine, &mut state, stored, terms),
             None if engine.backing().is_read_only() => {
                 Err(Error::BucketMissing { bucket: name.into() })
             }
-            None => create_bucket::<K, V>(engine, &mut state, name),
+            None => create_bucket(engine, &mut state, name, terms),
         }
     }
 
@@ -56,6 +67,7 @@ impl Archive {
         engine: &Engine,
         state: &mut State,
         stored: StoredId,
+        terms: Terms<K, V>,
     ) -> Result<BucketId>
     where
         K: Key + Encode + Decode,
@@ -72,7 +84,7 @@ impl Archive {
             });
         }
         let codec = Codec::<K, V>::new();
-        let id = engine.catalog().add_table(Some(Stored { bucket: stored, codec }))?;
+        let id = engine.catalog().add_table(terms.stored(Stored { bucket: stored, codec }))?;
         let table = engine.catalog().tables().get(id);
         if let Err(error) = self.load(engine, stored, bucket, table) {
             engine.retire_table(table);
@@ -91,13 +103,17 @@ impl Archive {
         &self,
         engine: &Engine,
         name: &str,
+        terms: Option<Terms<K, V>>,
     ) -> Result<BucketId> {
         let state = self.state.lock();
         if state.id(name).is_some() {
             let bucket = name.into();
             return Err(Error::OtherPersistence { bucket, is: DURABLE, asked: VOLATILE });
         }
-        engine.catalog().open::<K, V>(name)
+        match terms {
+            None => engine.catalog().open::<K, V>(name),
+            Some(terms) => engine.catalog().create(name, terms),
+        }
     }
 
     /// Drops the bucket of this name. False if there is none.
@@ -169,14 +185,19 @@ fn find_open<K: Key, V: Value>(engine: &Engine, name: &str) -> Result<Option<Buc
     Ok(Some(id))
 }
 
-fn create_bucket<K, V>(engine: &Engine, state: &mut State, name: &str) -> Result<BucketId>
+fn create_bucket<K, V>(
+    engine: &Engine,
+    state: &mut State,
+    name: &str,
+    terms: Terms<K, V>,
+) -> Result<BucketId>
 where
     K: Key + Encode + Decode,
     V: Value + Encode + Decode,
 {
     let stored = StoredId::from_raw(state.next_bucket);
     let codec = Codec::<K, V>::new();
-    let id = engine.catalog().add_table(Some(Stored { bucket: stored, codec }))?;
+    let id = engine.catalog().add_table(terms.stored(Stored { bucket: stored, codec }))?;
     let (key, value) = (K::type_identity(), V::type_identity());
     let types = Types { key: &key, value: &value, ordered: K::ORDERED };
     // Used up even if the log fails now: the record may be there all the same.

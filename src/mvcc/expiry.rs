@@ -1,0 +1,128 @@
+//! Which versions of a bucket are too old to be read: time to live.
+//!
+//! ```text
+//! marks      (12:00:00, 40)  (12:00:01, 97)  (12:00:02, 130)  ..      time, newest commit then
+//! ttl 60 s   at 12:01:01.5 everything up to 130 has expired: it was committed before 12:00:02,
+//!            and so was what the next mark would tell apart
+//! ```
+//!
+//! A version carries its commit timestamp and no time. A list of marks, made by the commits
+//! themselves, turns one into the other; entries that were given a time to live of their own carry
+//! their deadline.
+//!
+//! 1. A commit has a mark at or before it that is younger than a grain, a small part of the time
+//!    to live. So a version expires at the earliest a grain before its time, and never after it.
+//! 2. A transaction or snapshot asks at one moment of time for all it reads in a bucket. What it
+//!    could read once it can read until it ends.
+//! 3. Marks that no question can need any more are dropped: there are at most [`GRAINS`] and a
+//!    few.
+//!
+//! Called by tables.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::id::Timestamp;
+use crate::sync::Mutex;
+
+/// Marks within one time to live.
+const GRAINS: u32 = 1024;
+
+/// The time to live of a bucket's entries, and when what was committed.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    ttl: Duration,
+    marks: Mutex<VecDeque<Mark>>,
+}
+
+/// At `time` everything up to `newest` had been committed.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    time: Instant,
+    newest: Timestamp,
+}
+
+impl Expiry {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, marks: Mutex::default() }
+    }
+
+    /// Called by whoever is about to commit, with the newest commit it knows of (keeps 1).
+    pub(crate) fn mark(&self, time: Instant, newest: impl FnOnce() -> Timestamp) {
+        let mut marks = self.marks.lock();
+        let grain = self.ttl / GRAINS;
+        if marks.back().is_some_and(|last| time.saturating_duration_since(last.time) < grain) {
+            return;
+        }
+        marks.push_back(Mark { time, newest: newest() });
+        // The two oldest bound what the oldest living version may be.
+        while marks.get(1).is_some_and(|second| self.is_over(second.time, time)) {
+            marks.pop_front();
+        }
+    }
+
+    fn is_over(&self, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) >= self.ttl
+    }
+
+    /// The newest commit whose versions have expired at `now`; `None` if nothing has.
+    pub(crate) fn expired_up_to(&self, now: Instant) -> Option<Timestamp> {
+        let marks = self.marks.lock();
+        let over = marks.partition_point(|mark| self.is_over(mark.time, now));
+        if over == 0 {
+            return None;
+        }
+        // What was committed after the last mark that is over, and before the next one, came less
+        // than a grain after the former (1). Without a next one that is everything.
+        Some(marks.get(over).map_or(Timestamp::MAX, |next| next.newest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Compared with commits that remember their time: nothing is read after its time, and
+        /// nothing goes more than a grain before it.
+        #[test]
+        fn expires_within_a_grain_of_its_time(
+            pauses in prop::collection::vec(0_u64..400, 1..200),
+            ttl in 1_u64..5000,
+            later in 0_u64..6000,
+        ) {
+            let ttl = Duration::from_micros(ttl * GRAINS as u64 / 100);
+            let expiry = Expiry::new(ttl);
+            let start = Instant::now();
+            let mut commits: Vec<Instant> = Vec::new();
+            let mut now = start;
+            for pause in pauses {
+                now += Duration::from_micros(pause);
+                let newest = Timestamp::from_raw(commits.len() as u64);
+                expiry.mark(now, || newest);
+                commits.push(now);
+            }
+            now += Duration::from_micros(later);
+            let expired = expiry.expired_up_to(now).map_or(0, Timestamp::get);
+            let grain = ttl / GRAINS;
+            for (before, &time) in commits.iter().enumerate() {
+                let age = now - time;
+                let is_expired = before as u64 + 1 <= expired;
+                prop_assert!(is_expired || age < ttl, "{age:?} old and alive at {ttl:?}");
+                prop_assert!(!is_expired || age + grain >= ttl, "{age:?} old and gone at {ttl:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn marks_stay_few() {
+        let expiry = Expiry::new(Duration::from_millis(100));
+        let start = Instant::now();
+        for step in 0..100_000_u32 {
+            let time = start + Duration::from_micros(u64::from(step) * 50);
+            expiry.mark(time, || Timestamp::from_raw(u64::from(step)));
+        }
+        assert!(expiry.marks.lock().len() <= GRAINS as usize + 2);
+    }
+}
