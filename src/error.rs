@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::checkpoint::CheckpointError;
 use crate::codec::{DecodeError, EncodeError};
@@ -94,6 +95,27 @@ pub enum Error {
     Unmeasured {
         /// The name of the bucket.
         bucket: Arc<str>,
+    },
+
+    /// The snapshot has been open for longer than the database allows. Drop it and take a new one.
+    #[error("the snapshot is {age:?} old, and {age_max:?} are allowed")]
+    SnapshotTooOld {
+        /// How long it has been open.
+        age: Duration,
+        /// What [`Options::snapshot_age_max`](crate::Options::snapshot_age_max) allows.
+        age_max: Duration,
+    },
+
+    /// The snapshot holds back more old versions than the database allows. Drop it and take a new
+    /// one.
+    #[error("the snapshot holds back {retained} bytes, and {retained_max} are allowed")]
+    SnapshotTooLarge {
+        /// Bytes of old versions in all buckets.
+        retained: u64,
+        /// What
+        /// [`Options::snapshot_retained_bytes_max`](crate::Options::snapshot_retained_bytes_max)
+        /// allows.
+        retained_max: u64,
     },
 
     /// The bucket was made without an eviction policy: nothing leaves it by itself.

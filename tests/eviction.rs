@@ -412,3 +412,32 @@ fn threads_share_a_tight_cache() {
         assert_eq!(used(&db, "cache").total(), 0, "{policy:?}");
     }
 }
+
+#[test]
+fn bounded_snapshot_refuses_with_the_reason() {
+    let age_max = Duration::from_millis(20);
+    let db = Options::new().snapshot_age_max(age_max).in_memory();
+    let bucket = db.bucket::<u64, u64>("numbers").unwrap();
+    let begun = Instant::now();
+    let snapshot = db.snapshot();
+    while begun.elapsed() <= age_max * 2 {
+        std::thread::yield_now();
+    }
+    assert!(matches!(snapshot.get(&bucket, &1), Err(Error::SnapshotTooOld { .. })));
+
+    let db = Options::new().snapshot_retained_bytes_max(10_000).in_memory();
+    let bucket = db.bucket::<u64, u64>("numbers").unwrap();
+    bucket.insert(1, 0).unwrap();
+    let old = db.snapshot();
+    assert_eq!(old.get(&bucket, &1).unwrap(), Some(&0));
+    for n in 1..2000 {
+        bucket.insert(1, n).unwrap();
+        let held = db.snapshot();
+        assert_eq!(held.get(&bucket, &1).unwrap(), Some(&n), "a young one is not the cause");
+    }
+    assert!(matches!(old.get(&bucket, &1), Err(Error::SnapshotTooLarge { .. })));
+    drop(old);
+    db.vacuum(usize::MAX);
+    db.vacuum(usize::MAX);
+    assert_eq!(db.stats().memory.buckets.retained, 0);
+}

@@ -157,12 +157,14 @@ impl Database {
     /// volatile; [`Error::TooManyBuckets`]. [`Error::Checkpoint`] if its tables are damaged, and
     /// [`Error::Decode`] if its entries are not what the types make of them. [`Error::Log`] if it
     /// is new and the log cannot take it; [`Error::BucketMissing`] if there is none and the
-    /// database is open for reading only.
+    /// database is open for reading only; [`Error::Unmeasured`] as in
+    /// [`bucket_with`](Self::bucket_with).
     pub fn bucket<K, V>(&self, name: &str) -> Result<Bucket<K, V>>
     where
         K: Key + Encode + Decode,
         V: Value + Encode + Decode,
     {
+        self.check_measured::<K, V>(name)?;
         let engine = self.engine();
         let id = match self.archive() {
             Some(archive) => archive.open_bucket::<K, V>(engine, name, None)?,
@@ -207,8 +209,10 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::TypeMismatch`] if it holds other types, [`Error::OtherPersistence`] if it is
-    /// durable; [`Error::TooManyBuckets`].
+    /// durable; [`Error::TooManyBuckets`]; [`Error::Unmeasured`] as in
+    /// [`volatile_bucket_with`](Self::volatile_bucket_with).
     pub fn volatile_bucket<K: Key, V: Value>(&self, name: &str) -> Result<Bucket<K, V>> {
+        self.check_measured::<K, V>(name)?;
         let engine = self.engine();
         let id = match self.archive() {
             Some(archive) => archive.open_volatile::<K, V>(engine, name, None)?,
@@ -236,6 +240,12 @@ impl Database {
             None => engine.catalog().create(name, terms)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
+    }
+
+    /// Under a limit a bucket of these types must say how they are measured, unless that is known.
+    fn check_measured<K: Key, V: Value>(&self, name: &str) -> Result<()> {
+        let is_limited = self.engine().has_memory_limit();
+        BucketOptions::<K, V>::new().terms(name, is_limited).map(drop)
     }
 
     /// All buckets, in the order of their names.

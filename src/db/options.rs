@@ -64,6 +64,22 @@ impl Options {
         self
     }
 
+    /// How long a snapshot may be read: afterwards it refuses with
+    /// [`Error::SnapshotTooOld`](crate::Error::SnapshotTooOld), and whoever drops it then frees
+    /// what it held back. No bound unless set.
+    pub fn snapshot_age_max(mut self, age: Duration) -> Self {
+        self.settings.snapshots.age = Some(age);
+        self
+    }
+
+    /// How many bytes of old versions may be held back before the snapshot that sees furthest back
+    /// refuses with [`Error::SnapshotTooLarge`](crate::Error::SnapshotTooLarge). No bound unless
+    /// set.
+    pub fn snapshot_retained_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.snapshots.retained_bytes = Some(bytes);
+        self
+    }
+
     /// How much memory, in bytes, may be spent on remembering what committed while the longest
     /// transaction runs: 64 MiB unless set. A transaction that outlives the memory is refused
     /// with [`ConflictKind::WindowLost`](crate::ConflictKind::WindowLost).

@@ -3,6 +3,8 @@
 //! 1. The collector is dropped before the tables: what it still holds may point into records.
 //! 2. The commit log is dropped before both: its nodes name records, and need none of them.
 
+use std::time::Duration;
+
 use crate::epoch::Collector;
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
@@ -24,6 +26,15 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
     /// The most bytes that the entries of all buckets may take.
     pub(crate) memory_limit: Option<u64>,
+    pub(crate) snapshots: SnapshotBounds,
+}
+
+/// From when on a snapshot refuses to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SnapshotBounds {
+    pub(crate) age: Option<Duration>,
+    /// Bytes of old versions in all buckets, for the snapshot that sees furthest back.
+    pub(crate) retained_bytes: Option<u64>,
 }
 
 /// The shared state of a database.
@@ -33,6 +44,7 @@ pub(crate) struct Engine {
     catalog: Catalog,
     counters: Counters,
     isolation: Isolation,
+    snapshots: SnapshotBounds,
     backing: Backing,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
@@ -54,6 +66,7 @@ impl Engine {
             catalog: Catalog::new(settings.memory_limit),
             counters: Counters::new(),
             isolation: settings.isolation,
+            snapshots: settings.snapshots,
             backing,
             vacuum: Mutex::new(0),
         }
@@ -83,6 +96,16 @@ impl Engine {
     /// The log, if the database has one.
     pub(crate) fn journal(&self) -> Option<&Journal> {
         self.backing.journal()
+    }
+
+    pub(crate) fn snapshot_bounds(&self) -> SnapshotBounds {
+        self.snapshots
+    }
+
+    /// The horizon as it is now.
+    pub(crate) fn horizon_now(&self) -> Timestamp {
+        let guard = self.collector.pin();
+        self.log.horizons(&guard).any
     }
 
     /// Whether all buckets together have a limit.

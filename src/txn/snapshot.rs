@@ -37,6 +37,8 @@ struct Seat {
     entry: Option<Entry>,
     /// Up to where the entries of a bucket had expired when it was first read.
     expired: Mutex<Vec<(BucketId, Option<Timestamp>)>>,
+    /// When it was taken, where snapshots grow old.
+    since: Option<Instant>,
 }
 
 impl Seat {
@@ -65,8 +67,9 @@ impl Snapshot {
             let confirmed = engine.confirmed_at(until);
             engine.log().settle_seen(&mut entry, confirmed);
         }
-        let seat =
-            Seat { engine: Arc::clone(engine), entry: Some(entry), expired: Mutex::default() };
+        let since = engine.snapshot_bounds().age.map(|_| Instant::now());
+        let (engine, expired) = (Arc::clone(engine), Mutex::default());
+        let seat = Seat { engine, entry: Some(entry), expired, since };
         Self { seat: Arc::new(seat) }
     }
 
@@ -95,7 +98,28 @@ impl Snapshot {
         self.view().expiring(expired)
     }
 
+    /// Refuses if the snapshot holds back more, or has been open longer, than the database allows.
+    fn check_bounds(&self) -> Result<()> {
+        let engine = &self.seat.engine;
+        let bounds = engine.snapshot_bounds();
+        if let (Some(since), Some(age_max)) = (self.seat.since, bounds.age) {
+            let age = since.elapsed();
+            if age > age_max {
+                return Err(Error::SnapshotTooOld { age, age_max });
+            }
+        }
+        if let Some(retained_max) = bounds.retained_bytes {
+            let retained = engine.catalog().tables().iter().map(|it| it.bytes().retained).sum();
+            // Who sees furthest back holds it all; whoever comes after may hold none of it.
+            if retained > retained_max && engine.horizon_now() == self.timestamp() {
+                return Err(Error::SnapshotTooLarge { retained, retained_max });
+            }
+        }
+        Ok(())
+    }
+
     fn table<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<&Table<K, V>> {
+        self.check_bounds()?;
         if !Arc::ptr_eq(&self.seat.engine, bucket.engine()) {
             return Err(Error::ForeignBucket { bucket: bucket.name() });
         }
@@ -111,8 +135,10 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; the same goes for every operation
-    /// with a bucket.
+    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`];
+    /// [`Error::SnapshotTooOld`] and [`Error::SnapshotTooLarge`] where
+    /// [`Options`](crate::Options) bound snapshots. The same goes for every operation with a
+    /// bucket. Iterators that are open go on.
     pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
     where
         K: Key + Borrow<Q>,
