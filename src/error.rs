@@ -125,6 +125,14 @@ pub enum Error {
         bucket: Arc<str>,
     },
 
+    /// The entries of the bucket have no time to live. Make it with
+    /// [`BucketOptions::expires`](crate::BucketOptions::expires).
+    #[error("entries of bucket {bucket:?} have no time to live")]
+    NotExpiring {
+        /// The name of the bucket.
+        bucket: Arc<str>,
+    },
+
     /// Entries of a durable bucket do not leave by themselves. Use a volatile bucket for a cache.
     #[error("bucket {bucket:?} is durable, so its entries cannot leave by themselves")]
     DurableCache {

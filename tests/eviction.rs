@@ -441,3 +441,70 @@ fn bounded_snapshot_refuses_with_the_reason() {
     db.vacuum(usize::MAX);
     assert_eq!(db.stats().memory.buckets.retained, 0);
 }
+
+#[test]
+fn entry_with_a_time_to_live_of_its_own() {
+    let db = Database::in_memory();
+    let options = BucketOptions::new().expires();
+    let bucket = db.volatile_bucket_with::<u64, String>("sessions", options).unwrap();
+    let short = Duration::from_millis(30);
+    bucket.insert(1, "stays".into()).unwrap();
+    let begun = Instant::now();
+    bucket.insert_for(2, "goes".into(), short).unwrap();
+    bucket.insert_for(1, "goes, too".into(), short).unwrap();
+    db.write(|tx| {
+        tx.insert_for(&bucket, 3, "for long".into(), Duration::from_secs(3600))?;
+        tx.insert_for(&bucket, 4, "first".into(), short)?;
+        tx.insert_for(&bucket, 4, "for long, then".into(), Duration::from_secs(3600))?;
+        Ok(())
+    })
+    .unwrap();
+    let rolled_back = db.begin();
+    rolled_back.insert_for(&bucket, 5, "never".into(), short).unwrap();
+    drop(rolled_back);
+    while begun.elapsed() < short * 2 {
+        std::thread::yield_now();
+    }
+    let seen = |key: u64| bucket.get(&key).unwrap();
+    assert_eq!((seen(1), seen(2), seen(5)), (None, None, None));
+    assert_eq!(seen(3).as_deref(), Some("for long"));
+    assert_eq!(seen(4).as_deref(), Some("for long, then"));
+    let keys: Vec<u64> = bucket.iter().unwrap().map(|(key, _)| key).collect();
+    assert_eq!(keys, [3, 4]);
+    bucket.insert(2, "stays again".into()).unwrap();
+    for _ in 0..8 {
+        db.vacuum(usize::MAX);
+    }
+    assert_eq!(db.stats().departures, 1, "the other one was written again");
+    assert_eq!(bucket.len().unwrap(), 3);
+    db.check();
+    let plain = db.volatile_bucket::<u64, String>("plain").unwrap();
+    let refused = plain.insert_for(1, "x".into(), short);
+    assert!(matches!(refused, Err(Error::NotExpiring { .. })));
+}
+
+/// A snapshot that is kept open holds the one version that it sees, not all that come after it.
+#[test]
+fn old_snapshot_pins_only_what_it_can_read() {
+    let db = Database::in_memory();
+    let bucket = db.bucket::<u64, u64>("hot").unwrap();
+    bucket.insert(1, 0).unwrap();
+    let first = db.snapshot();
+    for n in 1..10_000 {
+        bucket.insert(1, n).unwrap();
+    }
+    let second = db.snapshot();
+    for n in 10_000..20_000 {
+        bucket.insert(1, n).unwrap();
+    }
+    assert_eq!(first.get(&bucket, &1).unwrap(), Some(&0));
+    assert_eq!(second.get(&bucket, &1).unwrap(), Some(&9_999));
+    let stats = db.stats();
+    assert!(stats.retained_versions < 100, "{stats:?}");
+    assert!(stats.memory.buckets.retained < 10_000, "{stats:?}");
+    drop((first, second));
+    db.vacuum(usize::MAX);
+    db.vacuum(usize::MAX);
+    assert_eq!(db.stats().retained_versions, 0);
+    db.check();
+}

@@ -2,12 +2,13 @@
 
 use std::borrow::Borrow;
 use std::ops::RangeBounds;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mvcc::departure::depart_one;
 use crate::mvcc::table::Table;
 use crate::mvcc::{EntryInfo, Key, Lookup, Value};
-use crate::txn::{Bucket, owned_bounds};
+use crate::txn::{Bucket, TransactionOptions, owned_bounds, run};
 
 impl<K: Key, V: Value> Bucket<K, V> {
     /// The table, if entries leave this bucket by themselves.
@@ -74,6 +75,23 @@ impl<K: Key, V: Value> Bucket<K, V> {
         let guard = self.engine().collector().pin();
         let record = table.index().get(key, &guard);
         Ok(record.is_some_and(|record| record.set_pinned(pinned, &guard)))
+    }
+
+    /// Like [`insert`](Self::insert), and the value may be read for so long from now on: afterwards
+    /// the key has none, and the entry leaves when the vacuum comes by. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert), and [`Error::NotExpiring`] if the bucket was made without
+    /// [`BucketOptions::expires`](crate::BucketOptions::expires).
+    #[expect(clippy::needless_pass_by_value, reason = "as `insert`")]
+    pub fn insert_for(&self, key: K, value: V, time_to_live: Duration) -> Result<Option<V>>
+    where
+        V: Clone,
+    {
+        run(self.engine(), &TransactionOptions::new(), |tx| {
+            Ok(tx.insert_for(self, key.clone(), value.clone(), time_to_live)?.cloned())
+        })
     }
 
     /// Passes on what is known of each entry in a range of keys, in order, until `visit` answers

@@ -37,6 +37,7 @@ pub struct BucketOptions<K, V> {
     value: Option<Measure<V>>,
     limit: Option<u64>,
     ttl: Option<Duration>,
+    expires: bool,
     retention: Option<(EvictionPolicy, fn(&K) -> u64)>,
     listener: Option<Arc<Listener<K, V>>>,
 }
@@ -44,7 +45,15 @@ pub struct BucketOptions<K, V> {
 impl<K: Key, V: Value> BucketOptions<K, V> {
     /// The defaults: no limit, and nothing leaves by itself.
     pub fn new() -> Self {
-        Self { key: None, value: None, limit: None, ttl: None, retention: None, listener: None }
+        Self {
+            key: None,
+            value: None,
+            limit: None,
+            ttl: None,
+            expires: false,
+            retention: None,
+            listener: None,
+        }
     }
 
     /// The most bytes that the bucket's entries may take: keys, values, all versions, and what
@@ -75,6 +84,14 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
     /// stays readable to it. An entry may go up to a thousandth of the time early, and not late.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self.expires = true;
+        self
+    }
+
+    /// Entries may be given a time to live of their own, with
+    /// [`Bucket::insert_for`](crate::Bucket::insert_for); others stay.
+    pub fn expires(mut self) -> Self {
+        self.expires = true;
         self
     }
 
@@ -113,13 +130,13 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
 
     /// Whether entries leave by themselves, which only those of volatile buckets do.
     pub(super) fn is_cache(&self) -> bool {
-        self.retention.is_some() || self.ttl.is_some()
+        self.retention.is_some() || self.expires
     }
 
     /// The terms of a bucket of this name, whose entries must be measured if it or the database
     /// has a limit.
     pub(super) fn terms(self, name: &str, is_limited: bool) -> Result<Terms<K, V>> {
-        let Self { key, value, limit, ttl, retention, listener } = self;
+        let Self { key, value, limit, ttl, expires, retention, listener } = self;
         let weigher =
             Weigher { key: key.unwrap_or(Measure::Known), value: value.unwrap_or(Measure::Known) };
         if (is_limited || limit.is_some()) && !weigher.is_exact() {
@@ -127,7 +144,7 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
         }
         let retention = retention.filter(|(policy, _)| *policy != EvictionPolicy::Manual);
         let retention = retention.map(|(policy, hash)| Retention { policy, hash });
-        Ok(Terms { stored: None, weigher, limit, ttl, retention, listener })
+        Ok(Terms { stored: None, weigher, limit, ttl, expires, retention, listener })
     }
 }
 

@@ -20,7 +20,6 @@
 //! Called through [`AnyTable`](super::tables::AnyTable) by what makes room and what vacuums.
 
 use std::ptr::NonNull;
-use std::time::Instant;
 
 use crate::epoch::Guard;
 use crate::evict::Picked;
@@ -33,7 +32,7 @@ use crate::mvcc::terms::Departure;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
-use crate::ssi::Status;
+use crate::ssi::{Needed, Status};
 
 /// Expired entries that leave in one commit, at most.
 pub(crate) const BATCH: usize = 64;
@@ -59,7 +58,7 @@ pub(crate) trait Departing {
     /// Gives the tombstones their commit time.
     fn settle(&mut self, commit: Timestamp);
     /// Tells the listener, prunes, and counts. Answers how many bytes were freed.
-    fn see_off(&mut self, horizon: Timestamp, guard: &Guard<'_>) -> SeenOff;
+    fn see_off(&mut self, needed: &Needed, guard: &Guard<'_>) -> SeenOff;
     /// Takes the tombstones back.
     fn release(&mut self, guard: &Guard<'_>);
 }
@@ -137,8 +136,8 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
     }
 
     fn find_expired(&mut self, owner: *const Status, guard: &Guard<'_>) {
-        let Some(expired) = self.table.expired_up_to(Instant::now) else { return };
-        let (found, is_over) = self.table.next_expired(expired, (BATCH, SEARCH), guard);
+        let Some(expired) = self.table.expired() else { return };
+        let (found, is_over) = self.table.next_expired(&expired, (BATCH, SEARCH), guard);
         self.is_over = is_over;
         for record in found {
             self.add(record, Departure::Expired, false, owner, guard);
@@ -203,7 +202,7 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         }
     }
 
-    fn see_off(&mut self, horizon: Timestamp, guard: &Guard<'_>) -> SeenOff {
+    fn see_off(&mut self, needed: &Needed, guard: &Guard<'_>) -> SeenOff {
         let table = self.table;
         let weigher = table.weigher();
         let mut seen_off = SeenOff { entries: self.ones.len() as u64, ..SeenOff::default() };
@@ -215,7 +214,7 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
             // SAFETY: the guard was made before the version was found, so it is still there.
             let version = weigher.version(unsafe { one.version.as_ref() });
             delta.depart(weight, weigher.boxed(None), version);
-            let cut = record.prune(horizon, |version| weigher.version(version), guard);
+            let cut = record.thin(needed, |version| weigher.version(version), guard);
             delta.retained -= signed(cut.bytes);
             if cut.versions > 0 {
                 seen_off.bytes += (weight + cut.bytes) as u64;

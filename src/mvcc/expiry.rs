@@ -28,10 +28,20 @@ use crate::sync::Mutex;
 /// Marks within one time to live.
 const GRAINS: u32 = 1024;
 
+/// What may not be read any more at one moment of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expired {
+    /// The newest commit whose versions have expired, unless they have deadlines of their own;
+    /// `None` if nothing has.
+    pub(crate) up_to: Option<Timestamp>,
+    pub(crate) now: Instant,
+}
+
 /// The time to live of a bucket's entries, and when what was committed.
 #[derive(Debug)]
 pub(crate) struct Expiry {
-    ttl: Duration,
+    /// `None`: only entries with deadlines of their own expire.
+    ttl: Option<Duration>,
     marks: Mutex<VecDeque<Mark>>,
 }
 
@@ -43,14 +53,15 @@ struct Mark {
 }
 
 impl Expiry {
-    pub(crate) fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Option<Duration>) -> Self {
         Self { ttl, marks: Mutex::default() }
     }
 
     /// Called by whoever is about to commit, with the newest commit it knows of (keeps 1).
     pub(crate) fn mark(&self, time: Instant, newest: impl FnOnce() -> Timestamp) {
+        let Some(ttl) = self.ttl else { return };
         let mut marks = self.marks.lock();
-        let grain = self.ttl / GRAINS;
+        let grain = ttl / GRAINS;
         if marks.back().is_some_and(|last| time.saturating_duration_since(last.time) < grain) {
             return;
         }
@@ -62,11 +73,15 @@ impl Expiry {
     }
 
     fn is_over(&self, since: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(since) >= self.ttl
+        self.ttl.is_some_and(|ttl| now.saturating_duration_since(since) >= ttl)
     }
 
-    /// The newest commit whose versions have expired at `now`; `None` if nothing has.
-    pub(crate) fn expired_up_to(&self, now: Instant) -> Option<Timestamp> {
+    /// What has expired at `now`.
+    pub(crate) fn at(&self, now: Instant) -> Expired {
+        Expired { up_to: self.expired_up_to(now), now }
+    }
+
+    fn expired_up_to(&self, now: Instant) -> Option<Timestamp> {
         let marks = self.marks.lock();
         let over = marks.partition_point(|mark| self.is_over(mark.time, now));
         if over == 0 {
@@ -93,7 +108,7 @@ mod tests {
             later in 0_u64..6000,
         ) {
             let ttl = Duration::from_micros(ttl * GRAINS as u64 / 100);
-            let expiry = Expiry::new(ttl);
+            let expiry = Expiry::new(Some(ttl));
             let start = Instant::now();
             let mut commits: Vec<Instant> = Vec::new();
             let mut now = start;
@@ -117,7 +132,7 @@ mod tests {
 
     #[test]
     fn marks_stay_few() {
-        let expiry = Expiry::new(Duration::from_millis(100));
+        let expiry = Expiry::new(Some(Duration::from_millis(100)));
         let start = Instant::now();
         for step in 0..100_000_u32 {
             let time = start + Duration::from_micros(u64::from(step) * 50);

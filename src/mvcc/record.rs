@@ -19,6 +19,9 @@
 //! 5. The ENROLLED bit of the head says that a ring of the bucket's keeper (see `evict`) holds the
 //!    record's address; such a record does not die. Whoever takes the head for a value sets it;
 //!    it goes when the ring lets go, which it may while a tombstone is on top.
+//! 6. The THINNING bit of the head is set by whoever takes versions out of the middle of the chain,
+//!    for as long as that takes. It is set only over a chain whose versions are all settled, so
+//!    that no committer cuts it, too; and nobody takes the head meanwhile.
 //!
 //! Called by tables, write sets, and what makes room (`departure`).
 
@@ -26,14 +29,17 @@ use std::ptr::{self, NonNull};
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::mvcc::expiry::Expired;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
+use crate::ssi::Needed;
 use crate::sync::{AtomicPtr, Ordering};
 
-const DEAD: usize = 0b01;
-const ENROLLED: usize = 0b10;
-const TAGS: usize = DEAD | ENROLLED;
+const DEAD: usize = 0b001;
+const ENROLLED: usize = 0b010;
+const THINNING: usize = 0b100;
+const TAGS: usize = DEAD | ENROLLED | THINNING;
 
 /// The heat of an entry that is not evicted until it is unpinned.
 pub(crate) const PINNED: u8 = u8::MAX;
@@ -50,7 +56,8 @@ pub(crate) struct Record<K, V> {
 pub(crate) enum TakeError {
     /// Someone committed after the snapshot: the first committer wins.
     Newer(Timestamp),
-    /// Another transaction is deciding about this record; it takes no user code to finish.
+    /// Another transaction is deciding about this record, or somebody is taking old versions out
+    /// of it; it takes no user code to finish.
     Busy,
     /// The record left the index; the key must be looked up again.
     Dead,
@@ -74,6 +81,8 @@ pub(crate) struct Taken {
 pub(crate) struct Pruned {
     pub(crate) versions: usize,
     pub(crate) bytes: usize,
+    /// Versions that stay although they are newer than what the horizon needs.
+    pub(crate) passed: usize,
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "a record's address must not change")]
@@ -130,6 +139,28 @@ impl<K: Key, V: Value> Record<K, V> {
         None
     }
 
+    /// Whether a version of this record may not be read any more. A deadline of its own counts
+    /// before what holds for the bucket.
+    pub(crate) fn is_over(
+        &self,
+        version: &Version<V>,
+        expired: &Expired,
+        _pinned: &Guard<'_>,
+    ) -> bool {
+        let mut at = self.newest();
+        // SAFETY: as in `visible_at`: the pointer of the chain, and not the reference, leads to
+        // what stands behind the version.
+        while let Some(other) = unsafe { at.as_ref() }.filter(|other| !ptr::eq(*other, version)) {
+            at = other.prev();
+        }
+        // SAFETY: as in `visible_at`.
+        let deadline = if at.is_null() { None } else { unsafe { Version::deadline(at) } };
+        match deadline {
+            Some(deadline) => deadline <= expired.now,
+            None => expired.up_to.is_some_and(|up_to| version.is_visible_at(up_to)),
+        }
+    }
+
     /// Like [`visible_at`](Self::visible_at) for a reader that is not registered: `Err` says that
     /// the version it needs may have been pruned, and that it must take a newer snapshot.
     #[inline]
@@ -138,19 +169,14 @@ impl<K: Key, V: Value> Record<K, V> {
         snapshot: Timestamp,
         _pinned: &'g Guard<'_>,
     ) -> Result<Option<&'g Version<V>>, Stale> {
-        let mut at = self.newest();
-        let mut passed_over = false;
         // SAFETY: as in `visible_at`.
-        while let Some(version) = unsafe { at.as_ref() } {
-            if version.is_visible_at(snapshot) {
-                return Ok(Some(version));
-            }
-            // Even if it was undecided when it was passed: it may have been decided, and the rest
-            // of the chain cut off, before the next step.
-            passed_over = true;
-            at = version.prev();
+        match unsafe { self.newest().as_ref() } {
+            None => Ok(None),
+            Some(newest) if newest.is_visible_at(snapshot) => Ok(Some(newest)),
+            // What is below may have been cut off, or taken out so that something older shows:
+            // even below an undecided version, which may have been decided by then.
+            Some(_) => Err(Stale),
         }
-        if passed_over { Err(Stale) } else { Ok(None) }
     }
 
     /// Puts `version` on top as an undecided version of the transaction that it is marked with;
@@ -168,6 +194,9 @@ impl<K: Key, V: Value> Record<K, V> {
             let head = self.head();
             if head.addr() & DEAD != 0 {
                 return Err(TakeError::Dead);
+            }
+            if head.addr() & THINNING != 0 {
+                return Err(TakeError::Busy);
             }
             Self::check_rivals(untagged(head), snapshot, pinned)?;
             // SAFETY: the caller's version is alive and not yet linked.
@@ -221,15 +250,68 @@ impl<K: Key, V: Value> Record<K, V> {
         Self::retire(version, guard);
     }
 
-    /// Cuts what no snapshot at or after `horizon` can see, and measures it.
+    /// Takes out every version that no reader needs, wherever it is in the chain, and measures it.
+    /// Does nothing while somebody else is at work on the record.
+    pub(crate) fn thin(
+        &self,
+        needed: &Needed,
+        weigh: impl Fn(&Version<V>) -> usize,
+        guard: &Guard<'_>,
+    ) -> Pruned {
+        let mut pruned = Pruned::default();
+        let head = self.head();
+        // SAFETY: as in `visible_at`.
+        let Some(newest) = (unsafe { untagged(head).as_ref() }) else { return pruned };
+        if head.addr() & (DEAD | THINNING) != 0 || newest.prev().is_null() {
+            return pruned;
+        }
+        let marked = head.map_addr(|a| a | THINNING);
+        // AcqRel: as in `take`.
+        let marks = self.head.compare_exchange(head, marked, Ordering::AcqRel, Ordering::Acquire);
+        if marks.is_err() {
+            return pruned;
+        }
+        let thinning = Thinning(&self.head);
+        let mut is_settled = true;
+        self.each_version(|version| is_settled &= !version.is_pending(), guard);
+        let mut newer = newest;
+        // SAFETY: as in `visible_at`; what this takes out stays under the guard, too.
+        while let Some(version) = unsafe { newer.prev().as_ref() }.filter(|_| is_settled) {
+            let (Commit::At(since), Commit::At(until)) = (version.commit(), newer.commit()) else {
+                break;
+            };
+            if needed.between(since, until) {
+                newer = version;
+                continue;
+            }
+            let Some(gone) = NonNull::new(newer.prev()) else { break };
+            newer.pass_over(version);
+            pruned.bytes += weigh(version);
+            pruned.versions += 1;
+            Self::retire(gone, guard);
+        }
+        drop(thinning);
+        pruned
+    }
+
+    /// Cuts what no snapshot at or after `horizon` can see, and measures it. Only for whoever has
+    /// put a version on top and not settled it yet, and for whoever is alone with the table: others
+    /// [`thin`](Self::thin).
     pub(crate) fn prune(
         &self,
         horizon: Timestamp,
         weigh: impl Fn(&Version<V>) -> usize,
         guard: &Guard<'_>,
     ) -> Pruned {
-        let Some(keep) = self.visible_at(horizon, guard) else { return Pruned::default() };
         let mut pruned = Pruned::default();
+        let mut keep = self.newest();
+        // SAFETY: as in `visible_at`.
+        while let Some(version) = unsafe { keep.as_ref() }.filter(|it| !it.is_visible_at(horizon)) {
+            keep = version.prev();
+            pruned.passed += 1;
+        }
+        // SAFETY: as in `visible_at`.
+        let Some(keep) = (unsafe { keep.as_ref() }) else { return pruned };
         let mut at = NonNull::new(keep.cut());
         while let Some(version) = at {
             // Several pruners may meet here; each takes the rest of the tail out of the version
@@ -285,7 +367,7 @@ impl<K: Key, V: Value> Record<K, V> {
     /// deferred drop still points into it.
     pub(crate) fn condemn(&self, _pinned: &Guard<'_>) -> bool {
         let head = self.head();
-        if head.addr() & DEAD != 0 {
+        if head.addr() & (DEAD | THINNING) != 0 {
             return false;
         }
         let mut oldest = untagged(head);
@@ -364,7 +446,7 @@ impl<K: Key, V: Value> Record<K, V> {
         _pinned: &Guard<'_>,
     ) -> bool {
         let head = self.head();
-        if head.addr() & DEAD != 0 || !ptr::eq(untagged(head), expected) {
+        if head.addr() & (DEAD | THINNING) != 0 || !ptr::eq(untagged(head), expected) {
             return false;
         }
         // SAFETY: the caller's version is alive and not yet linked.
@@ -438,6 +520,24 @@ impl<K: Key, V: Value> Record<K, V> {
 
 fn untagged<V>(head: *mut Version<V>) -> *mut Version<V> {
     head.map_addr(|address| address & !TAGS)
+}
+
+/// The mark THINNING, until dropped.
+struct Thinning<'r, V>(&'r AtomicPtr<Version<V>>);
+
+impl<V> Drop for Thinning<'_, V> {
+    fn drop(&mut self) {
+        // Nobody takes the head while the mark is there, but a ring may change its own (5).
+        let mut head = self.0.load(Ordering::Acquire);
+        loop {
+            let after = head.map_addr(|a| a & !THINNING);
+            // AcqRel: as in `take`.
+            match self.0.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
 }
 
 /// A snapshot that is not registered has been overtaken.

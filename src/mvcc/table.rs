@@ -17,7 +17,7 @@ use crate::id::{BucketId, Timestamp};
 use crate::mvcc::account::Bytes;
 use crate::mvcc::account::{Account, Delta, Gauge, signed};
 use crate::mvcc::codec::Stored;
-use crate::mvcc::expiry::Expiry;
+use crate::mvcc::expiry::{Expired, Expiry};
 use crate::mvcc::record::{PINNED, Record, Stale};
 use crate::mvcc::residents::Residence;
 use crate::mvcc::terms::{EntryInfo, Listener, Terms};
@@ -25,6 +25,7 @@ use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::{Entry as _, SkipList};
+use crate::ssi::Needed;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Records that are inspected under one pin.
@@ -65,15 +66,6 @@ pub(crate) struct Swept {
     pub(crate) wrapped: bool,
 }
 
-/// The value of a version, if it has not expired.
-#[inline]
-pub(crate) fn read<V>(version: &Version<V>, expired_up_to: Option<Timestamp>) -> Option<&V> {
-    if expired_up_to.is_some_and(|expired| version.is_visible_at(expired)) {
-        return None;
-    }
-    version.value()
-}
-
 impl<K: Key, V: Value> Table<K, V> {
     /// A table of these terms, which counts what it takes for the database's limit, too.
     pub(crate) fn new(id: BucketId, terms: Terms<K, V>, database: Option<&Arc<Gauge>>) -> Self {
@@ -87,7 +79,7 @@ impl<K: Key, V: Value> Table<K, V> {
             index: SkipList::new(),
             stored: terms.stored,
             account: Account::new(own.into_iter().chain(database.cloned())),
-            expiry: terms.ttl.map(Expiry::new),
+            expiry: terms.expires.then(|| Expiry::new(terms.ttl)),
             listener: terms.listener,
             weigher,
             dropped: AtomicBool::new(false),
@@ -133,20 +125,17 @@ impl<K: Key, V: Value> Table<K, V> {
         Q: Ord + ?Sized,
     {
         let Some(record) = self.index.get(key, guard) else { return Ok(None) };
-        let visible = record.visible_unregistered(snapshot, guard)?;
-        let expired = self.expired_up_to(Instant::now);
-        Ok(visible.and_then(|version| self.hit(version, expired)))
+        let Some(version) = record.visible_unregistered(snapshot, guard)? else { return Ok(None) };
+        let expired = self.expired();
+        let is_over = expired.is_some_and(|expired| record.is_over(version, &expired, guard));
+        Ok(if is_over { None } else { self.hit(version) })
     }
 
-    /// The value of a version that a reader asked for by its key, if it has not expired. The hit
-    /// makes an entry of a cache warmer.
+    /// The value of a version that a reader asked for by its key. The hit makes an entry of a cache
+    /// warmer.
     #[inline]
-    pub(crate) fn hit<'g>(
-        &self,
-        version: &'g Version<V>,
-        expired_up_to: Option<Timestamp>,
-    ) -> Option<&'g V> {
-        let value = read(version, expired_up_to)?;
+    pub(crate) fn hit<'g>(&self, version: &'g Version<V>) -> Option<&'g V> {
+        let value = version.value()?;
         if let Some(residence) = &self.residence {
             let touch = |heat| if heat == PINNED { None } else { residence.keeper.touch(heat) };
             version.warm(touch);
@@ -154,10 +143,10 @@ impl<K: Key, V: Value> Table<K, V> {
         Some(value)
     }
 
-    /// Up to where entries have expired; `now` is asked only if they do.
+    /// What has expired by now, if entries of this table do.
     #[inline]
-    pub(crate) fn expired_up_to(&self, now: impl FnOnce() -> Instant) -> Option<Timestamp> {
-        self.expiry.as_ref().and_then(|expiry| expiry.expired_up_to(now()))
+    pub(crate) fn expired(&self) -> Option<Expired> {
+        self.expiry.as_ref().map(|expiry| expiry.at(Instant::now()))
     }
 
     pub(crate) fn expiry(&self) -> Option<&Expiry> {
@@ -216,10 +205,16 @@ impl<K: Key, V: Value> Table<K, V> {
         self.empty_from.store(horizon.get(), Ordering::Release);
     }
 
-    /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
+    /// Takes out versions that no reader needs and records that nobody at or after `horizon` can
+    /// read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep in progress
     /// makes this one do nothing.
-    pub(crate) fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
+    pub(crate) fn sweep(
+        &self,
+        (horizon, needed): (Timestamp, &Needed),
+        budget: usize,
+        guard: &Guard<'_>,
+    ) -> Swept {
         let mut swept = Swept::default();
         let Some(mut position) = self.sweep.try_lock() else { return swept };
         // Acquire: pairs with the Release in `empty_from`.
@@ -239,7 +234,7 @@ impl<K: Key, V: Value> Table<K, V> {
             if unused {
                 return true;
             }
-            let pruned = record.prune(horizon, weigh, guard);
+            let pruned = record.thin(needed, weigh, guard);
             swept.versions += pruned.versions;
             count(Delta { retained: -signed(pruned.bytes), ..Delta::default() });
             record.is_empty(guard)
@@ -295,7 +290,7 @@ impl<K: Key, V: Value> Table<K, V> {
     /// the next one starts over.
     pub(crate) fn next_expired<'g>(
         &'g self,
-        expired: Timestamp,
+        expired: &Expired,
         (limit, budget): (usize, usize),
         guard: &'g Guard<'_>,
     ) -> (Vec<&'g Record<K, V>>, bool) {
@@ -305,7 +300,7 @@ impl<K: Key, V: Value> Table<K, V> {
         let (mut last, mut left) = (None, budget);
         let take = |record: &'g Record<K, V>| {
             let newest = record.newest_value(guard);
-            if newest.is_some_and(|version| version.is_visible_at(expired)) {
+            if newest.is_some_and(|version| record.is_over(version, expired, guard)) {
                 found.push(record);
             }
             left -= 1;

@@ -23,7 +23,7 @@ use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
-use crate::ssi::Status;
+use crate::ssi::{Needed, Status};
 use crate::sync::{Arc, Mutex, OnceLock};
 
 /// A copy of the key of a write, for a report. The caller found the write in a footprint that is
@@ -49,10 +49,10 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Lets sweeps empty the dropped table once the horizon is at `horizon`.
     fn empty_from(&self, horizon: Timestamp);
 
-    /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
+    /// Takes out versions that no reader needs, and records that nobody can read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep of the
     /// same table in progress makes this one do nothing.
-    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept;
+    fn sweep(&self, horizons: (Timestamp, &Needed), budget: usize, guard: &Guard<'_>) -> Swept;
 
     /// Entries in the index, those that only old snapshots or nobody can see included.
     fn records(&self, guard: &Guard<'_>) -> usize;
@@ -145,8 +145,8 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.empty_from(horizon);
     }
 
-    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
-        self.sweep(horizon, budget, guard)
+    fn sweep(&self, horizons: (Timestamp, &Needed), budget: usize, guard: &Guard<'_>) -> Swept {
+        self.sweep(horizons, budget, guard)
     }
 
     fn records(&self, guard: &Guard<'_>) -> usize {

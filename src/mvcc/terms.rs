@@ -59,6 +59,8 @@ pub(crate) struct Terms<K, V> {
     /// The most bytes that its entries may take.
     pub(crate) limit: Option<u64>,
     pub(crate) ttl: Option<Duration>,
+    /// Whether entries may have a time to live, that of the bucket or their own.
+    pub(crate) expires: bool,
     /// `None`: nothing leaves by itself.
     pub(crate) retention: Option<Retention<K>>,
     pub(crate) listener: Option<Arc<Listener<K, V>>>,
@@ -72,6 +74,7 @@ impl<K: Key, V: Value> Terms<K, V> {
             weigher: Weigher::known(),
             limit: None,
             ttl: None,
+            expires: false,
             retention: None,
             listener: None,
         }

@@ -9,27 +9,30 @@
 //! transaction's [`Status`]; three tag bits ride along in both forms:
 //!
 //! ```text
-//! settled   | heat (8 bits) | timestamp (52) | DEPARTED | EMBEDDED | TOMBSTONE | 0 |
-//! pending   | address of a Status            | DEPARTED | EMBEDDED | TOMBSTONE | 1 |
+//! settled   | heat (8 bits) | timestamp (52) | EXTENDED | EMBEDDED | TOMBSTONE | 0 |
+//! pending   | address of a Status            | EXTENDED | EMBEDDED | TOMBSTONE | 1 |
 //! vacant    | all ones                       |    0     |    1     |     0     | 0 |
 //! ```
 //!
 //! Heat is what the eviction of a cache knows of an entry's use; a reader who finds an entry has
-//! the stamp at hand. The tombstone of an entry that left by itself is marked DEPARTED.
+//! the stamp at hand. Behind an extended version stands more: behind a tombstone, when what left
+//! by itself was written; behind a value, until when it may be read.
 //!
 //! 1. Commit timestamps fall along a chain; only its newest version may be uncommitted.
 //! 2. The value of a linked version never changes. It is dropped when the version is, and an
 //!    embedded version (one that lives inside its record) becomes vacant instead.
 //! 3. A pending stamp points at a status that outlives every pin taken while the stamp was
 //!    readable: its node is retired only after the stamp was settled or the version unlinked.
-//! 4. `prev` is changed by whoever links the version, before it is linked, and later only by
-//!    swapping null into it. Whoever swaps a pointer out owns what it leads to.
+//! 4. `prev` is changed by whoever links the version, before it is linked; later by swapping null
+//!    into it, and then whoever swaps a pointer out owns what it leads to; and by `pass_over`,
+//!    while nobody else cuts this chain, and then the caller owns the version passed over.
 //! 5. Once settled, a stamp changes by its heat alone, until its version is vacant.
 //!
 //! Called by [`Record`](crate::mvcc::record::Record), by write sets, and by what makes room.
 
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
+use std::time::Instant;
 
 use crate::id::Timestamp;
 use crate::ssi::Status;
@@ -38,9 +41,9 @@ use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 const PENDING: usize = 0b001;
 const TOMBSTONE: usize = 0b010;
 const EMBEDDED: usize = 0b100;
-const DEPARTED: usize = 0b1000;
+const EXTENDED: usize = 0b1000;
 const TAGS: usize = 0b1111;
-const KEPT_TAGS: usize = TOMBSTONE | EMBEDDED | DEPARTED;
+const KEPT_TAGS: usize = TOMBSTONE | EMBEDDED | EXTENDED;
 const SHIFT: u32 = 4;
 const HEAT_SHIFT: u32 = 56;
 /// The bits of a settled stamp that hold the timestamp.
@@ -70,6 +73,13 @@ struct Departed<V> {
     over: Timestamp,
 }
 
+/// A value with a deadline of its own.
+#[repr(C)]
+struct Timed<V> {
+    version: Version<V>,
+    deadline: Instant,
+}
+
 /// What a stamp says about its version's commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -92,7 +102,7 @@ impl<V> Version<V> {
     /// A tombstone of an entry that leaves by itself, in a box of its own. It remembers when what
     /// leaves was committed.
     pub(crate) fn departure(over: Timestamp) -> NonNull<Self> {
-        let version = Self::with_tags(None, DEPARTED);
+        let version = Self::with_tags(None, EXTENDED);
         NonNull::from(Box::leak(Box::new(Departed { version, over }))).cast()
     }
 
@@ -109,17 +119,41 @@ impl<V> Version<V> {
         is_departure.then(|| unsafe { (*this.cast::<Departed<V>>()).over })
     }
 
+    /// A value that may be read until `deadline`, in a box of its own.
+    pub(crate) fn timed(value: V, deadline: Instant) -> NonNull<Self> {
+        let version = Self::with_tags(Some(value), EXTENDED);
+        NonNull::from(Box::leak(Box::new(Timed { version, deadline }))).cast()
+    }
+
+    /// Until when the value may be read, if it has a deadline of its own.
+    ///
+    /// # Safety
+    ///
+    /// `this` was found in a chain, or came from [`timed`](Self::timed), and stays during the call.
+    pub(crate) unsafe fn deadline(this: *const Self) -> Option<Instant> {
+        // SAFETY: the caller's promise.
+        let version = unsafe { &*this };
+        let is_timed = version.is_extended() && !version.is_tombstone();
+        // SAFETY: values with the mark come from `timed`; the pointer in a chain is the one of the
+        // whole box.
+        is_timed.then(|| unsafe { (*this.cast::<Timed<V>>()).deadline })
+    }
+
     /// Frees a version that lives in a box of its own, and drops its value.
     ///
     /// # Safety
     ///
-    /// `this` came from [`boxed`](Self::boxed) or [`departure`](Self::departure), and nobody uses
-    /// it any more.
+    /// `this` came from [`boxed`](Self::boxed), [`departure`](Self::departure) or
+    /// [`timed`](Self::timed), and nobody uses it any more.
     pub(crate) unsafe fn free(this: *mut Self) {
         // SAFETY: the caller's promise.
-        if unsafe { &*this }.is_departure() {
+        let version = unsafe { &*this };
+        if version.is_departure() {
             // SAFETY: as in `departed_over`.
             drop(unsafe { Box::from_raw(this.cast::<Departed<V>>()) });
+        } else if version.is_extended() {
+            // SAFETY: as in `deadline`.
+            drop(unsafe { Box::from_raw(this.cast::<Timed<V>>()) });
         } else {
             // SAFETY: the caller's promise.
             drop(unsafe { Box::from_raw(this) });
@@ -231,7 +265,17 @@ impl<V> Version<V> {
 
     /// Whether this is the tombstone of an entry that left by itself.
     pub(crate) fn is_departure(&self) -> bool {
-        self.stamp().addr() & DEPARTED != 0
+        self.stamp().addr() & (EXTENDED | TOMBSTONE) == EXTENDED | TOMBSTONE
+    }
+
+    /// Whether its owner has not settled it yet, even if it has committed.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.stamp().addr() & PENDING != 0
+    }
+
+    /// Whether something stands behind the version, so that its box is a larger one.
+    pub(crate) fn is_extended(&self) -> bool {
+        self.stamp().addr() & EXTENDED != 0
     }
 
     pub(crate) fn is_embedded(&self) -> bool {
@@ -306,6 +350,16 @@ impl<V> Version<V> {
     pub(crate) fn stand_on(&self, older: *mut Version<V>) {
         // Relaxed: published by the CAS that links this version.
         self.prev.store(older, Ordering::Relaxed);
+    }
+
+    /// Takes the next older version out of the chain, and answers the one behind it, which is the
+    /// next older now. Nobody else cuts the chain meanwhile, and the caller owns what was passed
+    /// over (4). Readers who are there already go on from it.
+    pub(crate) fn pass_over(&self, older: &Self) -> *mut Version<V> {
+        let behind = older.prev();
+        // Release: pairs with the Acquire in `prev`; what is behind was published long ago.
+        self.prev.store(behind, Ordering::Release);
+        behind
     }
 
     /// Cuts everything older off and hands it to the caller (4).

@@ -17,9 +17,11 @@ use std::ops::Bound;
 
 use crate::epoch::{Collector, Guard, Participant};
 use crate::id::Timestamp;
+use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::record::Record;
-use crate::mvcc::table::{Table, read};
+use crate::mvcc::table::Table;
+use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Entry, Registration};
@@ -35,8 +37,8 @@ enum Pinner<'v> {
 pub(crate) struct ReadView<'v> {
     snapshot: Timestamp,
     pinner: Pinner<'v>,
-    /// Up to where the entries of the table that is read have expired.
-    expired: Option<Timestamp>,
+    /// What has expired in the table that is read, if its entries do.
+    expired: Option<Expired>,
 }
 
 /// A value that a snapshot sees.
@@ -63,8 +65,8 @@ impl<'v> ReadView<'v> {
         Self { snapshot: entry.snapshot(), pinner: Pinner::Collector(collector), expired: None }
     }
 
-    /// The view of a table whose entries have expired up to `expired`.
-    pub(crate) fn expiring(self, expired: Option<Timestamp>) -> Self {
+    /// The view of a table whose entries expire.
+    pub(crate) fn expiring(self, expired: Option<Expired>) -> Self {
         Self { expired, ..self }
     }
 
@@ -85,8 +87,7 @@ impl<'v> ReadView<'v> {
     {
         let guard = self.pin();
         let record = table.index().get(key, &guard)?;
-        let version = record.visible_at(self.snapshot, &guard)?;
-        let value = table.hit(version, self.expired)?;
+        let value = table.hit(self.visible(record, &guard)?)?;
         Some(self.outlive(record, value, &guard))
     }
 
@@ -109,8 +110,8 @@ impl<'v> ReadView<'v> {
         let mut missing = limit;
         out.reserve(limit);
         let take = |record: &Record<K, V>| {
-            let version = record.visible_at(self.snapshot, &guard);
-            if let Some(value) = version.and_then(|version| read(version, self.expired)) {
+            let version = self.visible(record, &guard);
+            if let Some(value) = version.and_then(Version::value) {
                 let found = self.outlive(record, value, &guard);
                 out.push((found.record.key(), Some(found.value)));
                 missing -= 1;
@@ -118,6 +119,18 @@ impl<'v> ReadView<'v> {
             missing > 0
         };
         if backward { cursor.walk_back(take) } else { cursor.walk(take) }
+    }
+
+    /// The version that is read, unless it has expired.
+    #[inline]
+    fn visible<'g, K: Key, V: Value>(
+        &self,
+        record: &'g Record<K, V>,
+        guard: &'g Guard<'_>,
+    ) -> Option<&'g Version<V>> {
+        let version = record.visible_at(self.snapshot, guard)?;
+        let is_over = self.expired.is_some_and(|it| record.is_over(version, &it, guard));
+        (!is_over).then_some(version)
     }
 
     /// Turns what a pin protects into what the registration protects.

@@ -28,6 +28,8 @@ use std::time::Instant;
 use crate::codec::EncodeError;
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
+use crate::mvcc::account::{Delta, signed};
+use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::{Addresses, WriteRef, Writes};
 use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
 use crate::mvcc::ops::Ops;
@@ -38,7 +40,7 @@ use crate::mvcc::view::{Found, ReadView};
 use crate::mvcc::write_set::{Needs, Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::skiplist::Entry as _;
-use crate::ssi::Status;
+use crate::ssi::{Needed, Status};
 
 /// The addresses of the records a transaction read, over all buckets.
 #[derive(Debug, Default)]
@@ -151,8 +153,8 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     locked: RefCell<Vec<K>>,
     /// What each iterator read: two intervals at most, from its two ends.
     ranges: RefCell<Vec<Vec<Interval<K>>>>,
-    /// Up to where entries had expired when the bucket was first touched.
-    expired: Option<Timestamp>,
+    /// What had expired when the bucket was first touched, if its entries do.
+    expired: Option<Expired>,
 }
 
 impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
@@ -164,7 +166,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             absent: RefCell::default(),
             locked: RefCell::default(),
             ranges: RefCell::default(),
-            expired: table.expired_up_to(Instant::now),
+            expired: table.expired(),
         }
     }
 
@@ -225,16 +227,28 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     pub(crate) fn insert<'t>(&'t self, access: &Access<'t>, key: K, value: V) -> Option<&'t V> {
+        self.insert_until(access, key, value, None)
+    }
+
+    /// Sets the value of a key, which may be read until the deadline if there is one.
+    pub(crate) fn insert_until<'t>(
+        &'t self,
+        access: &Access<'t>,
+        key: K,
+        value: V,
+        deadline: Option<Instant>,
+    ) -> Option<&'t V> {
         let own = self.writes.borrow().get::<K>(&key);
         if let Some(previous) = own {
-            self.writes.borrow_mut().put_over::<K>(&key, Some(value));
+            self.writes.borrow_mut().put_over::<K>(&key, Some(value), deadline);
             return previous.map(|value| lend(self, value));
         }
         if let Some(found) = self.find::<K>(access, &key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+            let record = NonNull::from(found.record);
+            self.writes.borrow_mut().put_shared(record, Some(value), deadline);
             return Some(found.value);
         }
-        self.writes.borrow_mut().put_fresh(key, value);
+        self.writes.borrow_mut().put_fresh(key, value, deadline);
         None
     }
 
@@ -246,14 +260,14 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         let own = self.writes.borrow().get(key);
         if let Some(previous) = own {
             let previous = lend(self, previous?);
-            let over = self.writes.borrow_mut().put_over(key, None);
+            let over = self.writes.borrow_mut().put_over(key, None, None);
             if over == Over::Vanished && access.tracked {
                 self.note_absent(key.to_key());
             }
             return Some(previous);
         }
         if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), None);
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), None, None);
             return Some(found.value);
         }
         if access.tracked {
@@ -269,9 +283,9 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         Q: Lookup<K> + ?Sized,
     {
         if self.writes.borrow().get(key).is_some() {
-            self.writes.borrow_mut().put_over(key, Some(value));
+            self.writes.borrow_mut().put_over(key, Some(value), None);
         } else if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value), None);
         }
     }
 
@@ -349,6 +363,9 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     fn release(&mut self, guard: &Guard<'_>);
     /// Stamps every version that was put on a head and prunes below it.
     fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled;
+    /// Takes versions that no reader needs out of the records that were written, after the commit
+    /// has ended. Answers how many.
+    fn thin(&self, needed: &Needed, guard: &Guard<'_>) -> usize;
 }
 
 impl<'db> dyn AnyWorkspace<'db> + 'db {
@@ -449,5 +466,11 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         let settled = self.writes.get_mut().settle(commit, horizon, self.table, guard);
         self.table.account().add(settled.delta);
         settled
+    }
+
+    fn thin(&self, needed: &Needed, guard: &Guard<'_>) -> usize {
+        let pruned = self.writes.borrow().thin(needed, self.table, guard);
+        self.table.account().add(Delta { retained: -signed(pruned.bytes), ..Delta::default() });
+        pruned.versions
     }
 }

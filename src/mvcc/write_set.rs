@@ -25,6 +25,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::ptr::NonNull;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -32,12 +33,12 @@ use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
-use crate::mvcc::record::{Record, TakeError, Taken};
+use crate::mvcc::record::{Pruned, Record, TakeError, Taken};
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
-use crate::ssi::Status;
+use crate::ssi::{Needed, Status};
 
 /// Where a write's record is.
 enum Home<K: Key, V: Value> {
@@ -101,7 +102,12 @@ pub(crate) struct Settled {
     pub(crate) pruned: usize,
     /// The same in bytes.
     pub(crate) delta: Delta,
+    /// Whether some chain has grown long above what the horizon needs.
+    pub(crate) is_long: bool,
 }
+
+/// Versions above what the horizon needs that make a chain long.
+const LONG: usize = 16;
 
 /// What a commit will ask of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +135,14 @@ pub(crate) enum Over {
 
 /// A write of our own, as an iterator sees it: `None` is a tombstone.
 pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
+
+/// A version in a box of its own.
+fn version<V>(value: Option<V>, deadline: Option<Instant>) -> NonNull<Version<V>> {
+    match (value, deadline) {
+        (Some(value), Some(deadline)) => Version::timed(value, deadline),
+        (value, _) => Version::boxed(value),
+    }
+}
 
 impl<K: Key, V: Value> WriteSet<K, V> {
     pub(crate) fn new() -> Self {
@@ -164,19 +178,29 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     }
 
     /// Writes a key that has no earlier write, and whose record the snapshot sees: `None` removes.
-    pub(crate) fn put_shared(&mut self, record: NonNull<Record<K, V>>, value: Option<V>) {
+    pub(crate) fn put_shared(
+        &mut self,
+        record: NonNull<Record<K, V>>,
+        value: Option<V>,
+        deadline: Option<Instant>,
+    ) {
         // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
         let key = KeyRef::of(unsafe { record.as_ref() });
-        self.push(Write::new(key, Version::boxed(value), Home::Shared(record)), None);
+        self.push(Write::new(key, version(value, deadline), Home::Shared(record)), None);
     }
 
     /// Writes a key that has no earlier write, and that the snapshot does not see.
-    pub(crate) fn put_fresh(&mut self, key: K, value: V) {
-        self.push(Write::fresh(key, value), None);
+    pub(crate) fn put_fresh(&mut self, key: K, value: V, deadline: Option<Instant>) {
+        self.push(Write::fresh(key, value, deadline), None);
     }
 
     /// Overwrites or removes a key that has an earlier write of our own.
-    pub(crate) fn put_over<Q>(&mut self, key: &Q, value: Option<V>) -> Over
+    pub(crate) fn put_over<Q>(
+        &mut self,
+        key: &Q,
+        value: Option<V>,
+        deadline: Option<Instant>,
+    ) -> Over
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
@@ -185,9 +209,12 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         let Some(under) = self.log.get(at) else { return Over::None };
         let (write, over) = match (&under.home, value) {
             (&Home::Shared(record), value) => {
-                (Write::new(under.key, Version::boxed(value), Home::Shared(record)), Over::Written)
+                let version = version(value, deadline);
+                (Write::new(under.key, version, Home::Shared(record)), Over::Written)
             }
-            (_, Some(value)) => (Write::fresh(under.key.get().clone(), value), Over::Written),
+            (_, Some(value)) => {
+                (Write::fresh(under.key.get().clone(), value, deadline), Over::Written)
+            }
             (_, None) => {
                 (Write::new(under.key, Version::boxed(None), Home::Nowhere), Over::Vanished)
             }
@@ -385,15 +412,31 @@ impl<K: Key, V: Value> WriteSet<K, V> {
                 }
                 Taken { over: None, .. } => {}
             }
+            // Before the version is settled: nobody else thins the chain meanwhile.
+            let pruned = record.prune(horizon, weigh, guard);
+            settled.pruned += pruned.versions;
+            settled.delta.retained -= signed(pruned.bytes);
+            settled.is_long |= pruned.passed > LONG;
             version.settle(commit, table.first_heat(write.taken.heat));
             if write.taken.enrols {
                 table.enrol(record);
             }
-            let pruned = record.prune(horizon, weigh, guard);
-            settled.pruned += pruned.versions;
-            settled.delta.retained -= signed(pruned.bytes);
         }
         settled
+    }
+
+    /// Takes versions that no reader needs out of the records that were written.
+    pub(crate) fn thin(&self, needed: &Needed, table: &Table<K, V>, guard: &Guard<'_>) -> Pruned {
+        let weigh = |version: &Version<V>| table.weigher().version(version);
+        let mut all = Pruned::default();
+        for (_, record) in self.linked() {
+            // SAFETY: written by a transaction that began no later than the guard, and not dead
+            // before its newest version is old.
+            let pruned = unsafe { record.as_ref() }.thin(needed, weigh, guard);
+            all.versions += pruned.versions;
+            all.bytes += pruned.bytes;
+        }
+        all
     }
 
     /// What the standing writes will add to memory, and what they stand on, in bytes, as far as
@@ -421,12 +464,22 @@ impl<K: Key, V: Value> Write<K, V> {
         Self { key, version, home, stage, taken, hidden: false, undone: false, earlier: None }
     }
 
-    /// A write with a record of its own.
-    fn fresh(key: K, value: V) -> Self {
-        let record = NonNull::from(Box::leak(Record::with_value(key, value)));
+    /// A write with a record of its own, and its version in it unless that has a deadline.
+    fn fresh(key: K, value: V, deadline: Option<Instant>) -> Self {
+        let (record, boxed) = match deadline {
+            None => (Record::with_value(key, value), None),
+            deadline => (Record::placeholder(key), Some(version(Some(value), deadline))),
+        };
+        let record = NonNull::from(Box::leak(record));
         // SAFETY: the record was leaked just now and is freed by this write only.
         let shared = unsafe { record.as_ref() };
-        Self::new(KeyRef::of(shared), NonNull::from(shared.first()), Home::Own(record))
+        let version = boxed.unwrap_or_else(|| NonNull::from(shared.first()));
+        Self::new(KeyRef::of(shared), version, Home::Own(record))
+    }
+
+    fn is_embedded(&self) -> bool {
+        // SAFETY: the log owns the version (1).
+        unsafe { self.version.as_ref() }.is_embedded()
     }
 
     /// Whether a commit has to make this write (5).
@@ -481,22 +534,27 @@ impl<K: Key, V: Value> Write<K, V> {
 
     fn place_own(&mut self, own: NonNull<Record<K, V>>, table: &Table<K, V>, guard: &Guard<'_>) {
         // Nowhere while user code runs: if it panics, the insert has dropped the record and with
-        // it the version.
+        // it the version, if that was in it.
+        let embedded = self.is_embedded();
         self.home = Home::Nowhere;
-        self.stage = Stage::Linked;
+        self.stage = if embedded { Stage::Linked } else { Stage::Private };
         // SAFETY: the record came from a box and is this log's own (4).
         let boxed = unsafe { Box::from_raw(own.as_ptr()) };
         match table.index().insert(boxed, guard) {
             Ok(placed) => {
                 table.note_record(placed.key());
-                // Found anew: moving the box has ended what older pointers may be used for.
-                self.version = NonNull::from(placed.first());
+                if embedded {
+                    // Found anew: moving the box has ended what older pointers may be used for.
+                    self.version = NonNull::from(placed.first());
+                }
                 self.home = Home::Placed(NonNull::from(placed));
             }
             Err(occupied) => {
                 let record = NonNull::from(occupied.found);
                 let mut spare = occupied.entry;
-                self.version = Version::boxed(spare.take_first());
+                if embedded {
+                    self.version = Version::boxed(spare.take_first());
+                }
                 self.home = Home::Found { record, spare };
             }
         }
@@ -506,12 +564,18 @@ impl<K: Key, V: Value> Write<K, V> {
 
 impl<K: Key, V: Value> Drop for Write<K, V> {
     fn drop(&mut self) {
-        match (&self.home, self.stage) {
-            (Home::Own(record), _) => {
-                // SAFETY: the record came from a box and is this log's own (4).
-                drop(unsafe { Box::from_raw(record.as_ptr()) });
+        let embedded = self.stage == Stage::Private && self.is_embedded();
+        if let Home::Own(record) = self.home {
+            if !embedded {
+                // SAFETY: as below.
+                unsafe { Version::free(self.version.as_ptr()) };
             }
-            (Home::Placed(_), Stage::Private) => {
+            // SAFETY: the record came from a box and is this log's own (4).
+            drop(unsafe { Box::from_raw(record.as_ptr()) });
+            return;
+        }
+        match (&self.home, self.stage) {
+            (Home::Placed(_), Stage::Private) if embedded => {
                 // SAFETY: the version in place was never linked, so nobody can have found it; the
                 // record stays while it is not vacant.
                 unsafe { Version::drop_embedded(self.version.as_ptr()) };

@@ -51,6 +51,7 @@ mod floor;
 mod footprint;
 mod gate;
 mod graph;
+mod needed;
 #[expect(unsafe_code, reason = "nodes are shared by raw pointer and retired through the epoch")]
 mod node;
 #[expect(unsafe_code, reason = "a handle follows the raw pointer to the node that it owns")]
@@ -69,6 +70,7 @@ pub(crate) use certify::Refused;
 pub(crate) use commit_log::{CommitLog, Registration, Seen};
 pub(crate) use footprint::{Footprint, Kind, Refusal, Rules, Tag};
 pub(crate) use gate::Patience;
+pub(crate) use needed::Needed;
 pub(crate) use owner::{Linked, Pending};
 pub(crate) use registry::Entry;
 pub(crate) use status::Status;

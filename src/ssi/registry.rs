@@ -17,6 +17,7 @@
 //! A slot is one cache line pair; a transaction writes only its own.
 
 use super::footprint::{Kind, Tag};
+use super::needed::Needed;
 use crate::epoch::barrier::{even, heavy, light};
 use crate::id::Timestamp;
 use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, thread_shard};
@@ -37,7 +38,9 @@ impl Word {
     const TRACKED: u64 = 2;
     const COMMITTING: u64 = 4;
     const DONE_READING: u64 = 8;
-    const TAG_BITS: u32 = 4;
+    /// The time is the owner's snapshot, and not only a bound of it.
+    const EXACT: u64 = 16;
+    const TAG_BITS: u32 = 5;
 
     fn new(kind: Kind, time: Timestamp) -> Self {
         const { assert!(Timestamp::BITS + Self::TAG_BITS <= u64::BITS) };
@@ -51,6 +54,14 @@ impl Word {
 
     fn done_reading(self) -> Self {
         Self(self.0 | Self::DONE_READING)
+    }
+
+    fn exact(self) -> Self {
+        Self(self.0 | Self::EXACT)
+    }
+
+    fn is_exact(self) -> bool {
+        self.0 & Self::EXACT != 0
     }
 
     fn is_done_reading(self) -> bool {
@@ -218,11 +229,8 @@ impl Registry {
     /// Raises the slot's time to the snapshot that its owner took.
     pub(super) fn raise(&self, entry: &mut Entry, snapshot: Timestamp) {
         let kind = if entry.word.is_tracked() { Kind::Tracked } else { Kind::Untracked };
-        let word = Word::new(kind, snapshot);
-        if word != entry.word {
-            entry.word = word;
-            self.slot(entry.slot).set(word);
-        }
+        entry.word = Word::new(kind, snapshot).exact();
+        self.slot(entry.slot).set(entry.word);
     }
 
     /// Shows that the owner is committing, to whoever closes the gate from now on.
@@ -275,6 +283,21 @@ impl Registry {
         let any = Self::publish(&self.published_any, horizons.any);
         let tracked = Self::publish(&self.published_tracked, horizons.tracked);
         Horizons { any, readers: horizons.readers.max(any), tracked }
+    }
+
+    /// Which moments readers need. The clocks were read just before, as for
+    /// [`horizons`](Self::horizons).
+    pub(super) fn needed(&self, visible: Timestamp, clock: Timestamp) -> Needed {
+        even();
+        let mut needed = Needed::from(visible.min(clock));
+        for word in self.slots().map(Slot::word).filter(|&word| word != Word::FREE) {
+            match (word.is_done_reading(), word.is_exact()) {
+                (true, _) => {}
+                (false, true) => needed.at(word.time()),
+                (false, false) => needed.at_least(word.time()),
+            }
+        }
+        needed.sorted()
     }
 
     /// Keeps 4: a slot's time may lie below an older horizon, its owner's snapshot may not.

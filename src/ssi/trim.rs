@@ -15,11 +15,17 @@
 
 use super::commit_log::CommitLog;
 use super::footprint::Footprint;
+use super::needed::Needed;
 use super::node::{TxnNode, retire};
 use super::registry::Horizons;
 use crate::epoch::Guard;
 
 impl<F: Footprint> CommitLog<F> {
+    /// Which moments readers need, as of now.
+    pub(crate) fn needed(&self, guard: &Guard<'_>) -> Needed {
+        self.registry().needed(self.visible(guard), self.now(guard))
+    }
+
     /// How far back running transactions look.
     pub(crate) fn horizons(&self, guard: &Guard<'_>) -> Horizons {
         self.registry().horizons(self.visible(guard), self.now(guard))

@@ -94,14 +94,21 @@ impl Transaction<'_> {
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
-        let mut retained = 0_u64;
+        let (mut retained, mut is_long) = (0_u64, false);
         workspaces.for_each_mut(|workspace| {
             let settled = workspace.settle(commit, horizon, &guard);
             retained = retained.wrapping_add(settled.superseded as u64);
             retained = retained.wrapping_sub(settled.pruned as u64);
+            is_long |= settled.is_long;
         });
         drop(reserved);
         engine.log().finish(linked, seat.give_up(), &guard);
+        if is_long {
+            let needed = engine.log().needed(&guard);
+            workspaces.iter().for_each(|workspace| {
+                retained = retained.wrapping_sub(workspace.thin(&needed, &guard) as u64);
+            });
+        }
         counters.add(Count::Commits, 1);
         counters.add(Count::VersionsRetained, retained);
         Ok((commit, end?))

@@ -143,7 +143,8 @@ impl Engine {
                 self.log.trim(&guard);
                 table.bury(self.horizon(), VACUUM_STEP, &guard);
                 let step = VACUUM_STEP.min(budget - total.visited);
-                let swept = table.sweep(self.horizon(), step, &guard);
+                let needed = self.log.needed(&guard);
+                let swept = table.sweep((self.horizon(), &needed), step, &guard);
                 total.visited += swept.visited;
                 total.versions += swept.versions;
                 total.records += swept.records;

@@ -6,6 +6,7 @@
 
 use std::borrow::Borrow;
 use std::ops::{Bound, RangeBounds};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::mvcc::range::Range;
@@ -218,6 +219,28 @@ impl Transaction<'_> {
         value: V,
     ) -> Result<Option<&V>> {
         Ok(self.workspace(bucket)?.insert(&self.access(), key, value))
+    }
+
+    /// Like [`insert`](Self::insert), and the value may be read for so long from now on: afterwards
+    /// the key has none. Only in a bucket whose entries expire; see
+    /// [`BucketOptions`](crate::BucketOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and [`Error::NotExpiring`].
+    pub fn insert_for<K: Key, V: Value>(
+        &self,
+        bucket: &Bucket<K, V>,
+        key: K,
+        value: V,
+        time_to_live: Duration,
+    ) -> Result<Option<&V>> {
+        let workspace = self.workspace(bucket)?;
+        if workspace.typed_table().expiry().is_none() {
+            return Err(Error::NotExpiring { bucket: bucket.name() });
+        }
+        let deadline = Instant::now() + time_to_live;
+        Ok(workspace.insert_until(&self.access(), key, value, Some(deadline)))
     }
 
     /// Removes `key`, and returns the value it had.

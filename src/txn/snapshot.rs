@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Timestamp};
+use crate::mvcc::expiry::Expired;
 use crate::mvcc::range::Range;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
@@ -35,8 +36,8 @@ pub struct Snapshot {
 struct Seat {
     engine: Arc<Engine>,
     entry: Option<Entry>,
-    /// Up to where the entries of a bucket had expired when it was first read.
-    expired: Mutex<Vec<(BucketId, Option<Timestamp>)>>,
+    /// What had expired in a bucket when it was first read.
+    expired: Mutex<Vec<(BucketId, Option<Expired>)>>,
     /// When it was taken, where snapshots grow old.
     since: Option<Instant>,
 }
@@ -91,7 +92,7 @@ impl Snapshot {
         let mut known = self.seat.expired.lock();
         let expired = known.iter().find(|(bucket, _)| *bucket == table.id()).map(|known| known.1);
         let expired = expired.unwrap_or_else(|| {
-            let expired = table.expired_up_to(Instant::now);
+            let expired = table.expired();
             known.push((table.id(), expired));
             expired
         });

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::id::StoredId;
 use crate::mvcc::ops::Op;
 use crate::mvcc::tables::AnyTable;
+use crate::ssi::Needed;
 use crate::sync::thread;
 use crate::txn::Engine;
 
@@ -64,7 +65,8 @@ impl Archive {
             load.operations(&deltas)?;
             load.touch(&deltas, &mut touched)?;
             let guard = engine.collector().pin();
-            table.sweep(self.recovered, usize::MAX, &guard);
+            let needed = Needed::from(self.recovered);
+            table.sweep((self.recovered, &needed), usize::MAX, &guard);
         }
         bucket.ranges = touched;
         Ok(())
