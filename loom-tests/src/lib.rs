@@ -11,6 +11,10 @@ mod codec;
 mod crc;
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
+#[path = "../../src/evict/mod.rs"]
+mod evict;
+#[path = "../../src/heap.rs"]
+mod heap;
 #[path = "../../src/id.rs"]
 mod id;
 #[path = "../../src/mvcc/mod.rs"]

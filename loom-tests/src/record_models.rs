@@ -7,13 +7,13 @@ use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::record::{Record, TakeError};
-use crate::mvcc::version::Version;
+use crate::mvcc::version::{Commit, Version};
 use crate::play::{Role, play};
 use crate::skiplist::Entry as _;
-use crate::ssi::{CommitLog, Kind, Rules, Seen};
+use crate::ssi::{CommitLog, Kind, Registration, Rules, Seen};
 use crate::sync::{UnsafeCell, thread::yield_now};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, AtomicUsize as Count, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// A number, and a cell that is read with it and written when it is dropped.
 struct Value {
@@ -58,6 +58,11 @@ struct Stage {
     log: CommitLog<Footprint>,
     collector: Collector,
     record: Box<Record<u8, Value>>,
+    /// A transaction that began before the roles.
+    early: Mutex<Option<Registration<Footprint>>>,
+    /// Not part of the model: when a role committed, and rings that hold the record.
+    commits: [Count; 2],
+    rings: AtomicIsize,
 }
 
 /// A record with one committed value, 1 at timestamp 1.
@@ -67,8 +72,43 @@ fn stage() -> Stage {
         log: CommitLog::starting_at(Timestamp::ZERO, rules),
         collector: Collector::with_slots(3),
         record: Record::placeholder(7),
+        early: Mutex::new(None),
+        commits: [const { Count::new(0) }; 2],
+        rings: AtomicIsize::new(0),
     };
     assert!(write(&stage, Some(1)));
+    stage
+}
+
+/// The same, and a transaction has begun that has seen the value.
+fn stage_with_early() -> Stage {
+    let stage = stage();
+    begin_early(&stage);
+    stage
+}
+
+fn begin_early(stage: &Stage) {
+    let guard = stage.collector.pin();
+    *stage.early.lock().unwrap() = Some(stage.log.begin(Kind::Tracked, None, &guard));
+}
+
+/// Values 1, 2 and 3, the second of which an early transaction sees.
+fn stage_with_early_in_the_middle() -> Stage {
+    let stage = stage();
+    assert!(write(&stage, Some(2)));
+    begin_early(&stage);
+    assert!(write(&stage, Some(3)));
+    stage
+}
+
+/// A tombstone over a record that a ring holds.
+fn stage_with_struck_tombstone() -> Stage {
+    let stage = stage();
+    assert!(write_over(&stage, Some(2), true));
+    assert!(write(&stage, None));
+    let guard = stage.collector.pin();
+    stage.record.thin(&stage.log.needed(&guard), |_| 0, &guard);
+    drop(guard);
     stage
 }
 
@@ -77,7 +117,7 @@ fn stage_with_tombstone() -> Stage {
     let stage = stage();
     assert!(write(&stage, None));
     let guard = stage.collector.pin();
-    stage.record.prune(stage.log.horizons(&guard).any, &guard);
+    stage.record.thin(&stage.log.needed(&guard), |_| 0, &guard);
     drop(guard);
     stage
 }
@@ -95,39 +135,93 @@ fn stage_with_history() -> Stage {
 
 /// One transaction that writes the record, `None` to remove it. False if it was refused.
 fn write(stage: &Stage, number: Option<u64>) -> bool {
-    let Stage { log, collector, record } = stage;
+    write_over(stage, number, false)
+}
+
+/// The same; `enrol` if a ring is to know the value.
+fn write_over(stage: &Stage, number: Option<u64>, enrol: bool) -> bool {
+    let guard = stage.collector.pin();
+    let registration = stage.log.begin(Kind::Tracked, None, &guard);
+    drop(guard);
+    commit(stage, registration, number, enrol).is_some()
+}
+
+/// Commits a write of a transaction that has begun. Answers when, unless it was refused.
+fn commit(
+    stage: &Stage,
+    registration: Registration<Footprint>,
+    number: Option<u64>,
+    enrol: bool,
+) -> Option<Timestamp> {
+    let Stage { log, collector, record, .. } = stage;
     let guard = collector.pin();
-    let registration = log.begin(Kind::Tracked, None, &guard);
     let version = Version::boxed(number.map(Value::new));
     let pending = log.prepare(&registration, None, Footprint::default(), &guard);
     log.admit(&registration);
     // SAFETY: the version is this role's until it is linked, and then protected by the guard.
     let shared = unsafe { version.as_ref() };
     shared.mark_pending(pending.status());
-    loop {
-        match record.take(version, registration.snapshot(), &guard) {
-            Ok(_) => break,
+    let taken = loop {
+        match record.take(version, registration.snapshot(), enrol, |_| 0, &guard) {
+            Ok(taken) => break taken,
             Err(TakeError::Busy) => yield_now(),
             Err(TakeError::Newer(_) | TakeError::Dead) => {
                 drop(pending);
                 log.leave(registration);
                 // SAFETY: the version was never linked.
                 drop(unsafe { Box::from_raw(version.as_ptr()) });
-                return false;
+                return None;
             }
         }
-    }
+    };
     let linked = log.commit(pending, &registration, &guard).expect("nothing was read");
-    shared.settle(linked.timestamp());
+    let at = linked.timestamp();
+    record.prune(log.horizons(&guard).any, |_| 0, &guard);
+    shared.settle(at, 0);
+    if taken.enrols {
+        stage.rings.fetch_add(1, Relaxed);
+    }
     log.finish(linked, registration, &guard);
-    // As the next commit to the record would do; this one's own registration held the horizon.
-    record.prune(log.horizons(&guard).any, &guard);
-    true
+    // As a sweep would do; this one's own registration held the horizon.
+    record.thin(&log.needed(&guard), |_| 0, &guard);
+    Some(at)
+}
+
+/// Lets the entry leave, if it has a value. Answers when.
+fn leave(stage: &Stage) -> Option<Timestamp> {
+    let Stage { log, collector, record, .. } = stage;
+    let guard = collector.pin();
+    let registration = log.begin(Kind::Untracked, None, &guard);
+    let pending = log.prepare(&registration, None, Footprint::default(), &guard);
+    let departed = record.newest_value(&guard).and_then(|newest| {
+        let Commit::At(over) = newest.commit() else { return None };
+        let tombstone = Version::departure(over);
+        // SAFETY: leaked just now.
+        unsafe { tombstone.as_ref() }.mark_pending(pending.status());
+        if record.depart(newest, tombstone, true, &guard) {
+            return Some(tombstone);
+        }
+        // SAFETY: nobody else has seen it.
+        unsafe { Version::free(tombstone.as_ptr()) };
+        None
+    });
+    let Some(tombstone) = departed else {
+        drop(pending);
+        log.leave(registration);
+        return None;
+    };
+    let linked = log.commit(pending, &registration, &guard).expect("nothing was read");
+    let at = linked.timestamp();
+    // SAFETY: linked under the guard.
+    unsafe { tombstone.as_ref() }.settle(at, 0);
+    log.finish(linked, registration, &guard);
+    record.thin(&log.needed(&guard), |_| 0, &guard);
+    Some(at)
 }
 
 /// What a snapshot taken now sees, read twice.
 fn read(stage: &Stage) -> (Timestamp, Option<u64>) {
-    let Stage { log, collector, record } = stage;
+    let Stage { log, collector, record, .. } = stage;
     let guard = collector.pin();
     let registration = log.begin(Kind::Untracked, None, &guard);
     drop(guard);
@@ -170,7 +264,7 @@ fn passer_by(stage: &Stage) {
 
 /// A transaction that takes the head and gives up.
 fn quitter(stage: &Stage) {
-    let Stage { log, collector, record } = stage;
+    let Stage { log, collector, record, .. } = stage;
     let guard = collector.pin();
     let registration = log.begin(Kind::Tracked, None, &guard);
     let version = Version::boxed(Some(Value::new(9)));
@@ -178,10 +272,10 @@ fn quitter(stage: &Stage) {
     log.admit(&registration);
     // SAFETY: the version is this role's until it is linked.
     unsafe { version.as_ref() }.mark_pending(pending.status());
-    let taken = record.take(version, registration.snapshot(), &guard);
+    let taken = record.take(version, registration.snapshot(), false, |_| 0, &guard);
     pending.abort();
     match taken {
-        Ok(_) => record.release(version, &guard),
+        Ok(taken) => record.release(version, taken, &guard),
         // SAFETY: the version was never linked.
         Err(_) => drop(unsafe { Box::from_raw(version.as_ptr()) }),
     }
@@ -196,7 +290,60 @@ fn sweeper(stage: &Stage) {
 
 fn pruner(stage: &Stage) {
     let guard = stage.collector.pin();
-    stage.record.prune(stage.log.horizons(&guard).any, &guard);
+    stage.record.prune(stage.log.horizons(&guard).any, |_| 0, &guard);
+}
+
+fn thinner(stage: &Stage) {
+    let guard = stage.collector.pin();
+    stage.record.thin(&stage.log.needed(&guard), |_| 0, &guard);
+}
+
+fn leaver(stage: &Stage) {
+    leave(stage);
+}
+
+/// What the early transaction reads in the middle of the chain, twice.
+fn early_reader(stage: &Stage) {
+    let registration = stage.early.lock().unwrap().take().expect("one reads");
+    let look = || {
+        let guard = stage.collector.pin();
+        let seen = stage.record.visible_at(registration.snapshot(), &guard);
+        seen.and_then(Version::value).map(Value::read)
+    };
+    assert_eq!((look(), look()), (Some(2), Some(2)), "what a snapshot sees stays");
+    stage.log.leave(registration);
+}
+
+/// The early transaction writes.
+fn early_writer(stage: &Stage) {
+    let registration = stage.early.lock().unwrap().take().expect("one writes");
+    if let Some(at) = commit(stage, registration, Some(2), false) {
+        stage.commits[0].store(usize::try_from(at.get()).unwrap(), Relaxed);
+    }
+}
+
+/// Another one writes, and what it wrote leaves at once.
+fn rival_that_leaves(stage: &Stage) {
+    let guard = stage.collector.pin();
+    let registration = stage.log.begin(Kind::Tracked, None, &guard);
+    drop(guard);
+    if let Some(at) = commit(stage, registration, Some(3), false) {
+        stage.commits[1].store(usize::try_from(at.get()).unwrap(), Relaxed);
+        leave(stage);
+    }
+}
+
+/// The ring lets go of a record without a value.
+fn striker(stage: &Stage) {
+    let _pinned = stage.collector.pin();
+    if stage.record.strike_enrolled() {
+        stage.rings.fetch_sub(1, Relaxed);
+    }
+}
+
+fn enrolling_reviver(stage: &Stage) {
+    let written = write_over(stage, Some(3), true);
+    assert_eq!(written, !stage.record.is_dead());
 }
 
 /// A value or a dead record, and never both: what was written is not lost.
@@ -250,4 +397,57 @@ pub fn kill_and_write(main: usize) {
 pub fn prune_and_prune(main: usize) {
     const ROLES: &[Role<Stage>] = &[pruner, pruner];
     play(4, main, stage_with_history, ROLES, free_everything);
+}
+
+/// An entry leaves beside a registered reader: it sees what was there, or nothing, and that twice.
+pub fn leave_and_read(main: usize) {
+    const ROLES: &[Role<Stage>] = &[leaver, |stage| {
+        let (snapshot, value) = read(stage);
+        assert!(matches!((snapshot.get(), value), (1, Some(1)) | (2, None)), "{snapshot} {value:?}");
+    }];
+    play(4, main, stage, ROLES, free_everything);
+}
+
+/// An entry leaves while it is written: what was written after it is not lost.
+pub fn leave_and_write(main: usize) {
+    const ROLES: &[Role<Stage>] = &[leaver, |stage| assert!(write(stage, Some(2)))];
+    play(4, main, stage, ROLES, |stage| {
+        let guard = stage.collector.pin();
+        let now = stage.log.now(&guard);
+        let value = stage.record.visible_at(now, &guard).and_then(Version::value);
+        assert!(matches!(value.map(Value::read), Some(2) | None));
+    });
+}
+
+/// What another transaction wrote has left again; the early writer is refused all the same.
+pub fn first_committer_behind_a_departure(main: usize) {
+    const ROLES: &[Role<Stage>] = &[early_writer, rival_that_leaves];
+    play(3, main, stage_with_early, ROLES, |stage| {
+        let [early, rival] = [0, 1].map(|role: usize| stage.commits[role].load(Relaxed));
+        assert!(early == 0 || rival == 0 || early < rival, "{early} overwrote {rival} unseen");
+    });
+}
+
+/// Versions are taken out of the middle of a chain beside someone who reads there.
+pub fn thin_and_read(main: usize) {
+    const ROLES: &[Role<Stage>] = &[thinner, early_reader];
+    play(4, main, stage_with_early_in_the_middle, ROLES, free_everything);
+}
+
+/// The same beside a commit, which cuts the chain as well.
+pub fn thin_and_write(main: usize) {
+    const ROLES: &[Role<Stage>] = &[thinner, |stage| assert!(write(stage, Some(4)))];
+    play(4, main, stage_with_history, ROLES, free_everything);
+}
+
+/// A ring lets go of a record while it is written again, and a sweep would like to kill it.
+pub fn strike_and_write(main: usize) {
+    const ROLES: &[Role<Stage>] = &[striker, enrolling_reviver];
+    play(4, main, stage_with_struck_tombstone, ROLES, |stage| {
+        let guard = stage.collector.pin();
+        let dies = stage.record.kill(stage.log.horizons(&guard).any, &guard);
+        let held = stage.record.is_enrolled() && !stage.record.is_dead();
+        assert_eq!(stage.rings.load(Relaxed), isize::from(held), "held as often as it is marked");
+        assert!(!dies, "it has a value");
+    });
 }

@@ -9,4 +9,10 @@ loom_tests::models! {
     give_up_and_read: 1;
     kill_and_write: 2;
     prune_and_prune: 2;
+    leave_and_read: 2;
+    leave_and_write: 2;
+    first_committer_behind_a_departure: 2;
+    thin_and_read: 2;
+    thin_and_write: 2;
+    strike_and_write: 2;
 }

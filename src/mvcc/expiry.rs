@@ -54,7 +54,7 @@ struct Mark {
 
 impl Expiry {
     pub(crate) fn new(ttl: Option<Duration>) -> Self {
-        Self { ttl, marks: Mutex::default() }
+        Self { ttl, marks: Mutex::new(VecDeque::new()) }
     }
 
     /// Called by whoever is about to commit, with the newest commit it knows of (keeps 1).

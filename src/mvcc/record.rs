@@ -391,7 +391,7 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// Whether a ring holds the record's address.
-    pub(super) fn is_enrolled(&self) -> bool {
+    pub(crate) fn is_enrolled(&self) -> bool {
         self.head().addr() & ENROLLED != 0
     }
 
@@ -406,7 +406,7 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// The newest version, if it is a committed value.
-    pub(super) fn newest_value<'g>(&'g self, _pinned: &'g Guard<'_>) -> Option<&'g Version<V>> {
+    pub(crate) fn newest_value<'g>(&'g self, _pinned: &'g Guard<'_>) -> Option<&'g Version<V>> {
         // SAFETY: as in `visible_at`.
         let newest = unsafe { self.newest().as_ref() }?;
         let is_value = matches!(newest.commit(), Commit::At(_)) && !newest.is_tombstone();
@@ -438,7 +438,7 @@ impl<K: Key, V: Value> Record<K, V> {
 
     /// Puts a tombstone on top of the newest version, if that is `expected`, and takes the mark
     /// ENROLLED off unless it is to stay.
-    pub(super) fn depart(
+    pub(crate) fn depart(
         &self,
         expected: &Version<V>,
         tombstone: NonNull<Version<V>>,
@@ -459,7 +459,7 @@ impl<K: Key, V: Value> Record<K, V> {
 
     /// Takes the mark ENROLLED off if a decided tombstone, or nothing, is on top: the ring that
     /// asks lets go of the record (5). The caller holds a pin.
-    pub(super) fn strike_enrolled(&self) -> bool {
+    pub(crate) fn strike_enrolled(&self) -> bool {
         let head = self.head();
         // SAFETY: the caller's pin, as in `visible_at`.
         let is_gone = unsafe { untagged(head).as_ref() }

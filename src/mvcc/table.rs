@@ -85,7 +85,7 @@ impl<K: Key, V: Value> Table<K, V> {
             dropped: AtomicBool::new(false),
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
-            dead: Mutex::default(),
+            dead: Mutex::new(VecDeque::new()),
             search: Mutex::new(None),
         }
     }
