@@ -59,6 +59,11 @@ pub mod design;
 #[expect(unsafe_code, reason = "reclaims memory that other threads may still read")]
 mod epoch;
 mod error;
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the engine is joined to it in a change of its own")
+)]
+mod evict;
 mod id;
 #[expect(unsafe_code, reason = "versions are reached by raw pointer and outlive a pin by rule")]
 mod mvcc;
@@ -87,6 +92,7 @@ pub use db::{
     Options, Problem, Recovery, RecoveryStep, Salvaged, Stats, Vacuumed, Verified,
 };
 pub use error::{Conflict, ConflictKind, Error, Result};
+pub use evict::EvictionPolicy;
 pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
 pub use mvcc::{Key, Lookup, Prefix, Value};

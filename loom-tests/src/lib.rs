@@ -11,6 +11,8 @@ mod codec;
 mod crc;
 #[path = "../../src/epoch/mod.rs"]
 mod epoch;
+#[path = "../../src/evict/mod.rs"]
+mod evict;
 #[path = "../../src/id.rs"]
 mod id;
 #[path = "../../src/mvcc/mod.rs"]
@@ -25,6 +27,7 @@ mod sync;
 mod wal;
 
 pub mod epoch_models;
+pub mod evict_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;
