@@ -29,6 +29,7 @@ mod sync;
 mod wal;
 
 pub mod epoch_models;
+pub mod evict_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A heat is a flag, hit since it was admitted, and the tick of the last hit. A hit moves nothing:
-//! entries are carried from one list to the other when the hand comes to them.
+//! entries are carried from one list to the other when the hand comes to them, or on their way
+//! through the stages of `once`, so that its weight is nearly that of what was really hit once.
 
 use super::clock::Clock;
 use super::generations::{Generations, is_newer, tick_of};
@@ -18,13 +19,14 @@ use super::ghosts::Ghosts;
 use super::order::{Order, Step};
 use super::resident::{Look, Resident, Slot};
 use super::ring::Ring;
+use super::stages::Stages;
 
 /// The flag in a heat: was hit since it was admitted.
 const AGAIN: u8 = 0x80;
 
 #[derive(Debug)]
 pub(super) struct Arc<R> {
-    once: Ring<R>,
+    once: Stages<R>,
     again: Generations<R>,
     left_once: Ghosts,
     left_again: Ghosts,
@@ -42,12 +44,16 @@ impl<R: Resident> Arc<R> {
     /// For one shard, which moves the clock or follows it.
     pub(super) fn new(leads: bool) -> Self {
         Self {
-            once: Ring::default(),
+            once: Stages::default(),
             again: Generations::new(leads),
             left_once: Ghosts::default(),
             left_again: Ghosts::default(),
             share: 0,
         }
+    }
+
+    fn len(&self) -> usize {
+        self.once.len() + self.again.levels().len()
     }
 
     fn push_again(&mut self, slot: Slot<R>, now: u64) {
@@ -78,7 +84,7 @@ impl<R: Resident> Arc<R> {
     }
 
     fn step_once(&mut self, force: bool) -> Step<R> {
-        let Some(mut slot) = self.once.pop_front() else { return Step::Empty };
+        let Some(mut slot) = self.once.pop() else { return Step::Empty };
         match slot.look() {
             Look::Gone => Step::Gone(slot.resident),
             Look::Pinned => Step::Pinned(slot),
@@ -89,7 +95,7 @@ impl<R: Resident> Arc<R> {
             Look::Live(_) => {
                 // Once and its ghosts together are at most as heavy as all entries.
                 let limit = self.again.levels().weight() + slot.weight;
-                self.left_once.insert(slot.resident.hash(), slot.weight, limit);
+                self.left_once.insert(slot.resident.hash(), slot.weight, limit, self.len() + 1);
                 Step::Victim(slot)
             }
         }
@@ -109,7 +115,7 @@ impl<R: Resident> Arc<R> {
                 // All ghosts together are at most as heavy as all entries.
                 let all = self.weight() + slot.weight;
                 let limit = all.saturating_sub(self.left_once.bytes()).max(slot.weight);
-                self.left_again.insert(slot.resident.hash(), slot.weight, limit);
+                self.left_again.insert(slot.resident.hash(), slot.weight, limit, self.len() + 1);
                 Step::Victim(slot)
             }
         }
@@ -118,12 +124,19 @@ impl<R: Resident> Arc<R> {
 
 impl<R: Resident> Order<R> for Arc<R> {
     fn admit(&mut self, slot: Slot<R>, clock: &Clock) {
-        self.again.count(clock, AGAIN, self.once.len() + self.again.levels().len());
+        self.again.count(clock, AGAIN, self.len());
         if self.learn(&slot) {
             self.push_again(slot, clock.now());
         } else {
             slot.resident.set_heat(tick_of(clock.now()));
-            self.once.push_back(slot);
+            let again = &mut self.again;
+            self.once.push(slot, |slot, heat| {
+                let was_hit = heat & AGAIN != 0;
+                if was_hit {
+                    again.push(heat, slot);
+                }
+                was_hit
+            });
         }
     }
 
@@ -148,7 +161,7 @@ impl<R: Resident> Order<R> for Arc<R> {
     }
 
     fn rings(&mut self) -> Vec<&mut Ring<R>> {
-        std::iter::once(&mut self.once).chain(self.again.levels_mut().rings()).collect()
+        self.once.rings().chain(self.again.levels_mut().rings()).collect()
     }
 
     fn recount(&mut self) {

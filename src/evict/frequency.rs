@@ -1,9 +1,9 @@
 //! LFU: what was hit least often goes first.
 //!
-//! A heat is the era in which it was written (3 bits) and a count up to 31. With each era all counts
-//! are halved: the rings at once, by joining them in pairs, and each heat when it is next looked
-//! at. What was not hit for five eras counts nothing and is the first to go, long before its era
-//! could be mistaken for a later one.
+//! A heat is the era in which it was written (3 bits) and a count up to 31. With each era all
+//! counts are halved: the rings at once, by joining them in pairs, and each heat when it is next
+//! looked at. What was not hit for five eras counts nothing and is the first to go, long before its
+//! era could be mistaken for a later one.
 
 use super::clock::Clock;
 use super::levels::Levels;

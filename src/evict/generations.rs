@@ -26,8 +26,8 @@ const TICK: u8 = LEVELS_MAX - 1;
 const PAST: u8 = 119;
 /// Entries older than this are carried up.
 const OLD: u8 = 96;
-/// So many at each admission.
-const CARRIED: usize = 4;
+/// So many at each admission: all of them in 8 ticks, of the 23 that there are for it.
+const CARRIED: usize = 8;
 /// Of so many ticks an entry is to be old when it leaves.
 const SPAN: u64 = 64;
 /// The mean age of victims follows each by this part.
@@ -113,9 +113,9 @@ impl<R: Resident> Generations<R> {
             Some(self.age.map_or(age, |mean| mean - mean.div_ceil(LEARNT) + age.div_ceil(LEARNT)));
     }
 
-    /// Counts an admission: the clock may tick, and old entries are carried up. `flags` are the bits
-    /// of a heat that are not the tick's. While nothing had to go yet, the oldest of `entries` has
-    /// seen as many come.
+    /// Counts an admission: the clock may tick, and old entries are carried up. `flags` are the
+    /// bits of a heat that are not the tick's. While nothing had to go yet, the oldest of `entries`
+    /// has seen as many come.
     pub(super) fn count(&mut self, clock: &Clock, flags: u8, entries: usize) {
         self.admitted += 1;
         let period = self.age.unwrap_or(entries as u64) / SPAN;

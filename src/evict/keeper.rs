@@ -10,7 +10,7 @@
 //!
 //! 1. An entry that was admitted is held until `pick`, `purge` or `drain` hands it out, each to one
 //!    caller. In between the caller keeps valid what is behind the handle, and admits no entry that
-//!    is held. (A flag beside the heat says so; whoever is handed the entry clears it, or readmits.)
+//!    is held. (A flag beside the heat says so; whoever is handed the entry clears it or readmits.)
 //! 2. A deletion does not come here: the entry is found gone when the hand or a purge meets it.
 //! 3. Nothing is measured against a limit but against the bytes that are there, so a limit may
 //!    change at any time, and one for many buckets works like one for each.

@@ -3,7 +3,7 @@
 //! ```text
 //! keeper ──► shard ──► order: s3_fifo, recency, frequency, adaptive, random
 //!              │                 │         └───┬────┘        │
-//!              │               ghosts      levels of rings  ring
+//!              │               ghosts      levels of rings  ring (and stages of rings)
 //!              └──► ring of what was pinned
 //! ```
 //!
@@ -30,6 +30,7 @@ mod resident;
 mod ring;
 mod s3_fifo;
 mod shard;
+mod stages;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! A queue of slots in segments: it grows and shrinks by a few kilobytes at a time.
+//! A queue of slots in segments: it grows and shrinks by a kilobyte at a time.
 //!
 //! ```text
-//! front  [x y z ..] [.. 256 ..] [.. 256 ..] [a b c ]  back
+//! front  [x y z ..] [.. 128 ..] [.. 128 ..] [a b c ]  back
 //!                        ^ cursor of the purge
 //! ```
 //!
@@ -14,7 +14,7 @@ use super::resident::{Resident, Slot};
 use std::collections::VecDeque;
 
 /// Slots of a full segment.
-const SEGMENT: usize = 256;
+const SEGMENT: usize = 128;
 /// An empty segment up to this size is kept for the next slot.
 const KEPT: usize = 8;
 /// How often a random place is looked for.
@@ -75,11 +75,10 @@ impl<R> Ring<R> {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Slot<R>> {
-        loop {
-            let only = self.segments.len() == 1;
+        while self.len > 0 {
             let first = self.segments.front_mut()?;
             let slot = first.pop_front();
-            if first.is_empty() && !(only && first.capacity() <= KEPT) {
+            if first.is_empty() && self.may_drop_segment() {
                 self.segments.pop_front();
                 self.cursor = self.cursor.saturating_sub(1);
             }
@@ -87,14 +86,37 @@ impl<R> Ring<R> {
                 self.take_off(&slot);
                 return Some(slot);
             }
-            if only {
-                return None;
-            }
         }
+        None
     }
 
-    /// Takes a slot out of the middle, each with the same chance, and puts the last one in its place.
-    /// `pick` gives random numbers below its argument.
+    pub(super) fn pop_back(&mut self) -> Option<Slot<R>> {
+        while self.len > 0 {
+            let last = self.segments.back_mut()?;
+            let slot = last.pop_back();
+            if last.is_empty() && self.may_drop_segment() {
+                self.segments.pop_back();
+            }
+            if let Some(slot) = slot {
+                self.take_off(&slot);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Not if a small one is all there is: the next slot goes there. Otherwise gives back room for
+    /// segments, as long as it is much more than is needed.
+    fn may_drop_segment(&mut self) -> bool {
+        let count = self.segments.len();
+        if count * 4 < self.segments.capacity() {
+            self.segments.shrink_to(count * 2);
+        }
+        count > 1 || self.segments.front().is_some_and(|only| only.capacity() > KEPT)
+    }
+
+    /// Takes a slot out of the middle, each with the same chance, and puts the last one in its
+    /// place. `pick` gives random numbers below its argument.
     pub(super) fn swap_remove(&mut self, mut pick: impl FnMut(usize) -> usize) -> Option<Slot<R>> {
         for _ in 0..TRIES {
             let count = self.segments.len();
@@ -115,15 +137,6 @@ impl<R> Ring<R> {
             }
         }
         self.pop_front()
-    }
-
-    pub(super) fn pop_back(&mut self) -> Option<Slot<R>> {
-        while self.segments.back()?.is_empty() {
-            self.segments.pop_back();
-        }
-        let slot = self.segments.back_mut()?.pop_back()?;
-        self.take_off(&slot);
-        Some(slot)
     }
 
     /// Puts all slots of another ring behind those of this one.

@@ -58,7 +58,8 @@ impl<R: Resident> S3Fifo<R> {
             Look::Live(_) => {
                 let total = self.weight() + slot.weight;
                 let limit = total - total / SMALL_PART;
-                self.ghosts.insert(slot.resident.hash(), slot.weight, limit);
+                let entries = self.small.len() + self.main.len() + 1;
+                self.ghosts.insert(slot.resident.hash(), slot.weight, limit, entries);
                 self.in_small = false;
                 Step::Victim(slot)
             }

@@ -115,8 +115,8 @@ impl<R: Resident> Shard<R> {
 
     /// Takes out victims of `bytes`, or fewer where a bound of one call is met.
     pub(super) fn take_out(&mut self, bytes: u64, clock: &Clock, picked: &mut Picked<R>) {
-        self.ask_aside(clock, picked);
-        let (mut found, mut victims, mut moved) = (0, 0, 0);
+        self.ask_aside(ASKED, clock, picked);
+        let (mut found, mut victims, mut moved, mut last_try) = (0, 0, 0, false);
         for _ in 0..STEPS_MAX {
             if found >= bytes || victims == BATCH {
                 break;
@@ -135,15 +135,19 @@ impl<R: Resident> Shard<R> {
                     self.aside.push_back(slot);
                 }
                 Step::Moved => moved += 1,
-                Step::Empty => break,
+                Step::Empty if last_try => break,
+                Step::Empty => {
+                    last_try = true;
+                    self.ask_aside(STEPS_MAX, clock, picked);
+                }
             }
         }
         picked.bytes += found;
     }
 
-    /// Takes back into the order what is not pinned any more.
-    fn ask_aside(&mut self, clock: &Clock, picked: &mut Picked<R>) {
-        for _ in 0..ASKED.min(self.aside.len()) {
+    /// Takes back into the order what is not pinned any more, of the first so many that are aside.
+    fn ask_aside(&mut self, asked: usize, clock: &Clock, picked: &mut Picked<R>) {
+        for _ in 0..asked.min(self.aside.len()) {
             let Some(mut slot) = self.aside.pop_front() else { return };
             match slot.look() {
                 Look::Gone => picked.gone.push(slot.resident),

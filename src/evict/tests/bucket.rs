@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 /// A record, which outlives the keeper.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    key: u64,
+    pub(super) key: u64,
     heat: AtomicU8,
     /// Bytes of the value; 0 if there is none.
     weight: AtomicU64,
@@ -123,8 +123,14 @@ impl<'a> Bucket<'a> {
                 self.evicted.fetch_add(1, SeqCst);
                 self.let_go(record);
             }
-            picked.gone.drain(..).for_each(|record| self.let_go(record));
+            self.let_all_go(std::mem::take(&mut picked.gone));
             picked = Picked::default();
+        }
+    }
+
+    pub(super) fn let_all_go(&self, records: Vec<Handle<'a>>) {
+        for record in records {
+            self.let_go(record);
         }
     }
 

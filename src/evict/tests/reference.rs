@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// A cache that only says what it would have held.
-pub trait Reference {
+pub(crate) trait Reference {
     /// Reads a key, and keeps it if it was not there. True for a hit.
     fn access(&mut self, key: u64) -> bool;
 }
@@ -14,7 +14,7 @@ pub trait Reference {
 ///
 /// If there is no policy of this name.
 #[must_use]
-pub fn reference(name: &str, capacity: usize) -> Box<dyn Reference> {
+pub(crate) fn reference(name: &str, capacity: usize) -> Box<dyn Reference> {
     match name {
         "S3-FIFO" => Box::new(S3Fifo { capacity, ..S3Fifo::default() }),
         "LRU" => Box::new(Lru { capacity, list: List::default() }),
@@ -128,13 +128,17 @@ struct Arc {
     t2: List,
     b1: List,
     b2: List,
-    p: usize,
+    p: f64,
+}
+
+fn real(number: usize) -> f64 {
+    u32::try_from(number).map(f64::from).expect("caches here are small")
 }
 
 impl Arc {
     fn replace(&mut self, in_b2: bool) {
-        let t1 = self.t1.len();
-        if t1 >= 1 && (t1 > self.p || (in_b2 && t1 == self.p)) {
+        let t1 = real(self.t1.len());
+        if t1 >= 1.0 && (t1 > self.p || (in_b2 && t1 >= self.p)) {
             if let Some(key) = self.t1.pop_oldest() {
                 self.b1.push(key);
             }
@@ -170,14 +174,14 @@ impl Reference for Arc {
             self.t2.push(key);
             return true;
         }
-        let (b1, b2) = (self.b1.len(), self.b2.len());
+        let (b1, b2) = (real(self.b1.len()), real(self.b2.len()));
         if self.b1.contains(key) {
-            self.p = (self.p + (b2 / b1).max(1)).min(self.capacity);
+            self.p = (self.p + (b2 / b1).max(1.0)).min(real(self.capacity));
             self.replace(false);
             self.b1.remove(key);
             self.t2.push(key);
         } else if self.b2.contains(key) {
-            self.p = self.p.saturating_sub((b1 / b2).max(1));
+            self.p = (self.p - (b1 / b2).max(1.0)).max(0.0);
             self.replace(true);
             self.b2.remove(key);
             self.t2.push(key);
