@@ -42,6 +42,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let content = segment.content(guard);
         assert!((1..=S::SEGMENT).contains(&content.len()), "a content has one leaf or more");
         assert!(content.skip() <= shared(segment.low(), end), "7: a content skips too much");
+        assert!(content.has_right_samples(), "a sample of a content is wrong");
         let mut entries = 0;
         for child in 0..content.len() {
             let (low, high) = fences(segment, content, child, end);

@@ -3,7 +3,7 @@
 //! ```text
 //! express levels   head ───────────────► S2 ──────────► ...      hints beside every link
 //! level 0          head ──► S1 ────────► S2 ──► S3 ───► ...      authoritative, by low key
-//! segment          low | lock | content* ─► separators | leaf, leaf, ...     up to 256
+//! segment          low | lock | content* ─► leaf, leaf, ... | separators     up to 256
 //! leaf             hints | entries, a sorted run and a short tail            up to 64
 //! ```
 //!
