@@ -82,6 +82,8 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
 
     fn check_express(&self, guard: &Guard<'_>) {
         let at_zero: Vec<_> = self.segments(guard).map(std::ptr::from_ref).collect();
+        let edge = self.edge(guard).map(std::ptr::from_ref);
+        assert!(edge.is_none_or(|edge| at_zero.contains(&edge)), "10: the edge is not linked");
         for level in 1..self.head.tower().levels().len() {
             let mut walk = Some(&*self.head);
             let mut position = 0;
