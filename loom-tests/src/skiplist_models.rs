@@ -259,6 +259,13 @@ pub fn same_key_twice_in_a_tail(main: usize) {
     );
 }
 
+/// B: a new last segment comes up, and another key goes behind all others.
+pub fn append_at_the_edge(main: usize) {
+    const ROLES: [Role<Stage>; 2] = [|stage| stage.insert(50), |stage| stage.insert(60)];
+    let stage = || Stage::new(&[10, 20, 30, 40]);
+    play(3, main, stage, &ROLES, |stage| stage.ends_with(&[10, 20, 30, 40, 50, 60]));
+}
+
 /// C: a segment is emptied and unlinked while a key of its stretch is inserted.
 pub fn unlink_and_insert(main: usize) {
     const ROLES: [Role<Stage>; 2] =

@@ -6,6 +6,7 @@ loom_tests::models! {
     append_and_walk: 2;
     split_and_find: 2;
     split_and_insert: 2;
+    append_at_the_edge: 2;
     replace_and_find: 3;
     rebuild_and_find: 2;
     kill_and_insert: 1;

@@ -195,7 +195,10 @@ impl Collector {
         let start = thread_shard();
         let mut chunk = &self.first;
         loop {
-            let (before, after) = chunk.slots.split_at(start % chunk.slots.len());
+            let slots = chunk.slots.len();
+            // Most programs have few threads, and a division takes as long as all the rest.
+            let start = if start < slots { start } else { start % slots };
+            let (before, after) = chunk.slots.split_at(start);
             if let Some(slot) = after.iter().chain(before).find(|slot| claim(slot)) {
                 return slot;
             }

@@ -25,9 +25,10 @@ use crate::mvcc::view::ReadView;
 use crate::mvcc::workspace::{Access, Workspace};
 use crate::mvcc::{Key, Value};
 
-/// Entries in the first batch; each later one holds four times as many, up to [`BATCH_MAX`].
-const BATCH_MIN: usize = 24;
-const BATCH_MAX: usize = 384;
+/// Entries in the first batch. Each later one brings the sum to four times what it was, up to
+/// [`BATCH_MAX`] a batch: 25, 100, 400, where a caller with a limit of his own likes to stop.
+const BATCH_MIN: usize = 25;
+const BATCH_MAX: usize = 300;
 /// Entries that may come before the index is counted, which visits all of its segments.
 const LEFT_UNCOUNTED: usize = 4096;
 
@@ -102,13 +103,16 @@ struct Batches<'t, K, V> {
     at: usize,
     /// The last key fetched.
     fetched: Option<&'t K>,
+    /// Entries in the next batch, and in all before.
     size: usize,
+    sum: usize,
     exhausted: bool,
 }
 
 impl<K, V> Default for Batches<'_, K, V> {
     fn default() -> Self {
-        Self { batch: Vec::new(), at: 0, fetched: None, size: BATCH_MIN, exhausted: false }
+        let (size, exhausted) = (BATCH_MIN, false);
+        Self { batch: Vec::new(), at: 0, fetched: None, size, sum: 0, exhausted }
     }
 }
 
@@ -136,7 +140,8 @@ impl<'t, K: Key, V: Value> Batches<'t, K, V> {
             self.batch.clear();
             self.at = 0;
             self.exhausted = fetch(bounds, self.size, &mut self.batch);
-            self.size = (self.size * 4).min(BATCH_MAX);
+            self.sum += self.size;
+            self.size = (self.sum * 3).min(BATCH_MAX);
             self.fetched = self.batch.last().map(|entry| entry.0).or(self.fetched);
         }
         self.batch.get(self.at).copied()

@@ -42,6 +42,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let content = segment.content(guard);
         assert!((1..=S::SEGMENT).contains(&content.len()), "a content has one leaf or more");
         assert!(content.skip() <= shared(segment.low(), end), "7: a content skips too much");
+        assert!(content.has_right_samples(), "a sample of a content is wrong");
         let mut entries = 0;
         for child in 0..content.len() {
             let (low, high) = fences(segment, content, child, end);
@@ -81,6 +82,8 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
 
     fn check_express(&self, guard: &Guard<'_>) {
         let at_zero: Vec<_> = self.segments(guard).map(std::ptr::from_ref).collect();
+        let edge = self.edge(guard).map(std::ptr::from_ref);
+        assert!(edge.is_none_or(|edge| at_zero.contains(&edge)), "10: the edge is not linked");
         for level in 1..self.head.tower().levels().len() {
             let mut walk = Some(&*self.head);
             let mut position = 0;

@@ -1,7 +1,7 @@
 //! A content: what a segment holds at one time, leaves and the separators between them.
 //!
 //! ```text
-//! skip | hints [ . 40 70 ] | children [ -, *leaf | 40, *leaf | 70, *leaf ]
+//! skip | samples [ 70 ] | children [ ., *leaf | 40, *leaf | 70, *leaf ] | separators [ - 40 70 ]
 //! ```
 //!
 //! 1. Only the leaf pointers change, under the segment's lock; a change in the number of leaves
@@ -11,30 +11,41 @@
 //! 3. Separators ascend, and hints are those of the separators at `skip`.
 //! 4. `skip` is at most the number of leading bytes that all keys of the segment share.
 //! 5. The newest content of a segment owns its separators.
+//! 6. Samples are every sixteenth hint. A search reads them, which many searches share, then the
+//!    few lines between two of them, and finds the leaf's address beside the hint.
 //!
 //! Used by `segment` and those who work on segments.
 
 use super::block::{Block, Front};
-use super::hint::{Probe, hint};
+use super::hint::{Probe, count_below, hint};
 use super::leaf::{Leaf, RawLeaf};
+use super::prefetch::prefetch;
 use super::shape::Entry;
 use crate::epoch::Guard;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, load_owned};
 use std::borrow::Borrow;
 use std::ptr::NonNull;
 
+/// Children from one sample to the next.
+const STEP: usize = 16;
+/// Samples of a content; enough for 256 children. Behind the last one a step may be longer.
+const SAMPLES: usize = 15;
+/// Cache lines of the children between two samples.
+const STEP_LINES: usize = (STEP * size_of::<Child>()).div_ceil(64) + 1;
+
 /// The header of a content.
 pub(super) struct Head {
     skip: UnsafeCell<usize>,
+    samples: [u64; SAMPLES],
 }
 
 /// What a pointer to a content points to.
 pub(super) type RawContent = Front<Head>;
 
-/// A place for a leaf.
-pub(super) struct Child<K> {
+/// A place for a leaf, and the hint of its separator.
+pub(super) struct Child {
+    hint: u64,
     leaf: AtomicPtr<RawLeaf>,
-    separator: *mut K,
 }
 
 /// A leaf and its separator, for building a content.
@@ -47,7 +58,7 @@ pub(super) struct Seed<K> {
 }
 
 /// A handle of a content that lives during `'g`.
-pub(super) struct Content<'g, E: Entry>(Block<'g, Head, u64, Child<E::Key>>);
+pub(super) struct Content<'g, E: Entry>(Block<'g, Head, Child, *mut E::Key>);
 
 impl<E: Entry> Clone for Content<'_, E> {
     fn clone(&self) -> Self {
@@ -58,18 +69,21 @@ impl<E: Entry> Clone for Content<'_, E> {
 impl<E: Entry> Copy for Content<'_, E> {}
 
 impl<'g, E: Entry> Content<'g, E> {
-    pub(super) fn build(
-        len: usize,
-        skip: usize,
-        mut seed: impl FnMut(usize) -> Seed<E::Key>,
-    ) -> Self {
-        let head = Head { skip: UnsafeCell::new(skip) };
-        Self(Block::build(head, len, |index| {
-            let Seed { leaf, separator, hint: known } = seed(index);
+    /// `seed` gives the same for the same child each time.
+    pub(super) fn build(len: usize, skip: usize, seed: impl Fn(usize) -> Seed<E::Key>) -> Self {
+        let hint_of = |seed: &Seed<E::Key>| {
             // SAFETY: a seed's separator is null or a boxed key that outlives this content.
-            let key = unsafe { separator.as_ref() };
-            let hint = known.unwrap_or_else(|| key.map_or(0, |key| hint(key, skip)));
-            (hint, Child { leaf: AtomicPtr::new(leaf), separator })
+            let key = unsafe { seed.separator.as_ref() };
+            seed.hint.unwrap_or_else(|| key.map_or(0, |key| hint(key, skip)))
+        };
+        let samples = std::array::from_fn(|at| {
+            let child = (at + 1) * STEP;
+            if child < len { hint_of(&seed(child)) } else { u64::MAX }
+        });
+        Self(Block::build(Head { skip: UnsafeCell::new(skip), samples }, len, |index| {
+            let seed = seed(index);
+            let child = Child { hint: hint_of(&seed), leaf: AtomicPtr::new(seed.leaf) };
+            (child, seed.separator)
         }))
     }
 
@@ -105,7 +119,7 @@ impl<'g, E: Entry> Content<'g, E> {
 
     /// Bytes that the content takes.
     pub(super) fn size(self) -> usize {
-        Block::<Head, u64, Child<E::Key>>::size(self.0.len())
+        Block::<Head, Child, *mut E::Key>::size(self.0.len())
     }
 
     /// How many leaves there are; at least one.
@@ -125,13 +139,13 @@ impl<'g, E: Entry> Content<'g, E> {
     pub(super) fn leaf(self, index: usize, _guard: &'g Guard<'_>) -> Leaf<'g, E> {
         // Acquire: partner of the release in `replace_leaf`, and of the one that published this
         // content, whichever put the leaf here.
-        let raw = self.0.second(index).leaf.load(Ordering::Acquire);
+        let raw = self.0.first(index).leaf.load(Ordering::Acquire);
         Self::handle(raw)
     }
 
     /// The leaf of a child below `len`, for the holder of the segment's lock.
     pub(super) fn leaf_owned(self, index: usize) -> Leaf<'g, E> {
-        Self::handle(load_owned!(self.0.second(index).leaf))
+        Self::handle(load_owned!(self.0.first(index).leaf))
     }
 
     #[inline]
@@ -145,7 +159,7 @@ impl<'g, E: Entry> Content<'g, E> {
     /// Puts a leaf in another's place. The caller holds the segment's lock and retires the old one.
     pub(super) fn replace_leaf(self, index: usize, leaf: Leaf<'_, E>) {
         // Release: partner of the acquire in `leaf`; the leaf is built.
-        self.0.second(index).leaf.store(leaf.as_raw(), Ordering::Release);
+        self.0.first(index).leaf.store(leaf.as_raw(), Ordering::Release);
     }
 
     /// The separator of a child below `len`. Only the first may have none.
@@ -153,12 +167,12 @@ impl<'g, E: Entry> Content<'g, E> {
     pub(super) fn separator(self, index: usize) -> Option<&'g E::Key> {
         // SAFETY: invariant 5: separators are retired after the contents that name them are
         // replaced, so they live as long as this handle.
-        unsafe { self.0.second(index).separator.as_ref() }
+        unsafe { self.0.second(index).as_ref() }
     }
 
     /// The box of a separator.
     pub(super) fn separator_raw(self, index: usize) -> *mut E::Key {
-        self.0.second(index).separator
+        *self.0.second(index)
     }
 
     /// Child `index` as it is now, for a content with the given skip. For the lock's holder.
@@ -166,7 +180,7 @@ impl<'g, E: Entry> Content<'g, E> {
         Seed {
             leaf: self.leaf_owned(index).as_raw(),
             separator: self.separator_raw(index),
-            hint: (skip == self.skip()).then(|| *self.0.first(index)),
+            hint: (skip == self.skip()).then(|| self.0.first(index).hint),
         }
     }
 
@@ -180,6 +194,111 @@ impl<'g, E: Entry> Content<'g, E> {
         // The first child has no separator to compare with: the others are ranked.
         let key_at = |index| self.separator(index + 1).expect("only the first may have none");
         let others = self.len().saturating_sub(1);
-        probe.rank(others, self.skip(), or_equal, |index| *self.0.first(index + 1), key_at)
+        let hint_at = |index| self.0.first(index + 1).hint;
+        let below = |bound| self.count_below(others, bound);
+        probe.rank_with(others, self.skip(), or_equal, below, hint_at, key_at)
+    }
+
+    /// How many hints are below a bound, the first child's left out.
+    #[inline]
+    fn count_below(self, others: usize, bound: u64) -> usize {
+        let samples = &self.0.header().samples;
+        let sample_at = |at| samples.get(at).copied().unwrap_or(u64::MAX);
+        // Only samples of real children are below any bound.
+        let passed = STEP * count_below(SAMPLES, bound, sample_at);
+        let start = NonNull::from(self.0.first(passed)).cast();
+        (0..STEP_LINES).for_each(|line| prefetch(start, line));
+        let rest = others - passed;
+        let rest = if passed == STEP * SAMPLES { rest } else { rest.min(STEP) };
+        passed + count_below(rest, bound, |index| self.0.first(passed + index + 1).hint)
+    }
+
+    /// Whether the samples are what invariant 6 says, for `check`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn has_right_samples(self) -> bool {
+        let children = (1..).map(|number| number * STEP);
+        self.0.header().samples.iter().zip(children).all(|(sample, child)| {
+            let is_real = child < self.len();
+            *sample == if is_real { self.0.first(child).hint } else { u64::MAX }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::skiplist::hint::shared;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::fmt::Debug;
+
+    struct Only<K>(K);
+
+    impl<K: Ord + Clone + Send + Sync + 'static> Entry for Only<K> {
+        type Key = K;
+
+        fn key(&self) -> &K {
+            &self.0
+        }
+
+        fn is_dead(&self) -> bool {
+            false
+        }
+    }
+
+    /// Looks for keys in a content whose children begin at these keys, the first one apart.
+    fn search<K: Ord + Clone + Debug + Send + Sync + 'static>(starts: BTreeSet<K>, keys: &[K]) {
+        let skip = shared(starts.first(), starts.last());
+        let leaf = Leaf::<Only<K>>::build(&[], 1, 0);
+        let boxes: Vec<*mut K> =
+            starts.iter().map(|key| Box::into_raw(Box::new(key.clone()))).collect();
+        let content = Content::<Only<K>>::build(boxes.len() + 1, skip, |at| {
+            let separator = at.checked_sub(1).map_or(std::ptr::null_mut(), |at| boxes[at]);
+            Seed { leaf: leaf.as_raw(), separator, hint: None }
+        });
+        assert!(content.has_right_samples());
+        for key in starts.iter().chain(keys.iter().filter(|_| skip == 0)) {
+            let probe = Probe::<K, K>::new(key);
+            let before = starts.iter().filter(|start| *start < key).count();
+            assert_eq!(content.child_of(&probe, false), before, "before {key:?}");
+            let up_to = before + usize::from(starts.contains(key));
+            assert_eq!(content.child_of(&probe, true), up_to, "up to {key:?}");
+        }
+        // SAFETY: nobody else has the content.
+        unsafe { Content::<Only<K>>::free_raw(content.as_raw().cast()) };
+        // SAFETY: the content that named the leaf is gone.
+        unsafe { Leaf::<Only<K>>::free_raw(leaf.as_raw().cast()) };
+        for raw in boxes {
+            // SAFETY: a box gave the pointer away, and the content that named it is gone.
+            drop(unsafe { Box::from_raw(raw) });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_child_is_found_among_any_number(
+            starts in prop::collection::btree_set(0..2000_u64, 0..400),
+            keys in prop::collection::vec(0..2000_u64, 20),
+        ) {
+            search(starts, &keys);
+        }
+
+        #[test]
+        fn a_child_is_found_where_many_hints_are_equal(
+            prefix in "a{0,9}",
+            starts in prop::collection::btree_set("[ab]{0,12}", 0..400),
+            keys in prop::collection::vec("[ab]{0,12}", 20),
+        ) {
+            let starts = starts.iter().map(|start| format!("{prefix}{start}")).collect();
+            search(starts, &keys);
+        }
+
+        #[test]
+        fn a_child_is_found_without_hints(
+            starts in prop::collection::btree_set((0..2000_u16, any::<bool>()), 0..400),
+            keys in prop::collection::vec((0..2000_u16, any::<bool>()), 20),
+        ) {
+            search(starts, &keys);
+        }
     }
 }

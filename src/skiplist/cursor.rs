@@ -80,6 +80,14 @@ impl<'g, E: Entry, S: Shape> End<'g, E, S> {
         Some(self.leaf?.item(self.order.get(at)?))
     }
 
+    /// The next leaf of the content, or the previous one. It has been asked for already.
+    #[inline]
+    pub(super) fn neighbor(&self, is_next: bool, guard: &'g Guard<'_>) -> Option<Leaf<'g, E>> {
+        let Place { content, child, .. } = self.place?;
+        let child = if is_next { child + 1 } else { child.wrapping_sub(1) };
+        (child < content.len()).then(|| content.leaf(child, guard))
+    }
+
     fn last(&self) -> Option<Item<'g, E>> {
         self.item(self.order.len().checked_sub(1)?)
     }
@@ -108,7 +116,7 @@ pub(super) struct Limit<'g, E> {
 /// The living entries of a range.
 pub(crate) struct Cursor<'g, E: Entry, S: Shape = Wide> {
     list: &'g SkipList<E, S>,
-    guard: &'g Guard<'g>,
+    pub(super) guard: &'g Guard<'g>,
     pub(super) front: End<'g, E, S>,
     pub(super) back: End<'g, E, S>,
     /// What the back must not pass.
@@ -243,10 +251,8 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     /// Asks for the next entries of the front, and then for the leaf behind.
     fn prefetch_front(&self) {
         self.front.prefetch(self.front.at..self.front.at + AHEAD);
-        if let Some(Place { content, child, .. }) = self.front.place
-            && child + 1 < content.len()
-        {
-            content.leaf(child + 1, self.guard).prefetch_whole();
+        if let Some(leaf) = self.front.neighbor(true, self.guard) {
+            leaf.prefetch_whole();
         }
     }
 
@@ -262,10 +268,8 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
     /// Asks for the next entries of the back, and then for the leaf before.
     fn prefetch_back(&self) {
         self.back.prefetch(self.back.at.saturating_sub(AHEAD)..self.back.at);
-        if let Some(Place { content, child, .. }) = self.back.place
-            && child > 0
-        {
-            content.leaf(child - 1, self.guard).prefetch_whole();
+        if let Some(leaf) = self.back.neighbor(false, self.guard) {
+            leaf.prefetch_whole();
         }
     }
 
@@ -413,7 +417,7 @@ where
 }
 
 /// How many entries ahead of the one given out are asked for.
-pub(super) const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 16;
 
 impl<E: Entry, S: Shape> fmt::Debug for Cursor<'_, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

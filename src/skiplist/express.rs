@@ -1,8 +1,8 @@
-//! Express links: the levels above 0, which only make searches short.
+//! Express links: the levels above 0, and the edge, which only make searches short.
 //!
 //! 1. They change only under the structural mutex, which is taken while segments are locked or
 //!    alone, and under which no segment is locked.
-//! 2. A segment that is dead is never linked: death is declared under the same mutex.
+//! 2. A segment that is dead is never linked, nor the edge: death is declared under the same mutex.
 //! 3. All comparisons are made before the first store.
 //!
 //! Used by `insert` after a split and by `sweep` when it unlinks a segment.
@@ -24,16 +24,32 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         (scramble(birth).trailing_ones() as usize).min(highest)
     }
 
-    /// Links a segment that was linked at level 0 just now at `levels` more, unless it died.
+    /// The last segment as of a moment ago, if it is known.
+    #[inline]
+    pub(super) fn edge<'g>(&'g self, _guard: &'g Guard<'_>) -> Option<&'g Segment<E, S>> {
+        // Acquire: partner of the release in `link_express`; the segment is built.
+        let edge = self.edge.load(Ordering::Acquire);
+        // SAFETY: a segment is retired only after `leave_edge`, through the collector that the
+        // guard pins, and never becomes the edge again (2).
+        unsafe { edge.as_ref() }
+    }
+
+    /// Makes the edge unknown if it is `victim`, which the caller declares dead in the same breath.
+    pub(super) fn leave_edge(&self, victim: &Segment<E, S>, _structural: &MutexGuard<'_, ()>) {
+        if std::ptr::eq(load_owned!(self.edge), victim) {
+            // Relaxed: there is nothing behind null.
+            self.edge.store(std::ptr::null_mut(), Ordering::Relaxed);
+        }
+    }
+
+    /// Links a segment that was linked at level 0 just now at `levels` more, unless it died, and
+    /// makes it the edge if nothing follows.
     pub(super) fn link_express(
         &self,
         segment: NonNull<Segment<E, S>>,
         levels: usize,
         guard: &Guard<'_>,
     ) {
-        if levels == 0 {
-            return;
-        }
         // SAFETY: the guard was made before the segment could be unlinked and retired.
         let linked = unsafe { segment.as_ref() };
         let Some(low) = linked.low() else { return };
@@ -41,7 +57,10 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         if linked.is_dead_owned() {
             return;
         }
-        let left = self.left_of(&Probe::new(low), levels, &structural, guard);
+        let left = match levels {
+            0 => Vec::new(),
+            _ => self.left_of(&Probe::new(low), levels, &structural, guard),
+        };
         for (level, left) in (1..=levels).zip(left) {
             linked.link(level).copy_from(left.link(level));
             left.link(level).link(segment, linked.low_hint());
@@ -50,6 +69,10 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         if load_owned!(self.top) < levels {
             // Relaxed: whoever starts lower than the top only takes more steps.
             self.top.store(levels, Ordering::Relaxed);
+        }
+        if linked.link(0).next(guard).is_none() {
+            // Release: partner of the acquire in `edge`.
+            self.edge.store(segment.as_ptr(), Ordering::Release);
         }
     }
 

@@ -282,6 +282,21 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
         hint_at: impl Fn(usize) -> u64,
         key_at: impl Fn(usize) -> &'k K,
     ) -> usize {
+        let below = |bound| count_below(len, bound, &hint_at);
+        self.rank_with(len, skip, or_equal, below, &hint_at, key_at)
+    }
+
+    /// The same for hints that have a faster way to count those below a bound.
+    #[inline]
+    pub(super) fn rank_with<'k>(
+        &self,
+        len: usize,
+        skip: usize,
+        or_equal: bool,
+        below: impl Fn(u64) -> usize,
+        hint_at: impl Fn(usize) -> u64,
+        key_at: impl Fn(usize) -> &'k K,
+    ) -> usize {
         let is_before = |index| self.is_after(key_at(index), or_equal);
         if !self.is_hinted() {
             return partition(0, len, is_before);
@@ -289,12 +304,12 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
         let hint = self.hint(skip);
         if self.is_exact() {
             return match (or_equal, hint.checked_add(1)) {
-                (true, Some(above)) => count_below(len, above, hint_at),
+                (true, Some(above)) => below(above),
                 (true, None) => len,
-                (false, _) => count_below(len, hint, hint_at),
+                (false, _) => below(hint),
             };
         }
-        let (low, high) = equal_hints(len, hint, hint_at);
+        let (low, high) = equal_hints(len, hint, below(hint), hint_at);
         partition(low, high, is_before)
     }
 
@@ -315,7 +330,7 @@ impl<'q, K: Borrow<Q> + 'static, Q: Ord + ?Sized> Probe<'q, K, Q> {
                 let at = count_below(len, hint, &hint_at);
                 return if at < len && hint_at(at) == hint { Ok(at) } else { Err(at) };
             }
-            (low, high) = equal_hints(len, hint, hint_at);
+            (low, high) = equal_hints(len, hint, count_below(len, hint, &hint_at), hint_at);
         }
         while low < high {
             let middle = low.midpoint(high);
@@ -348,7 +363,7 @@ pub(super) fn partition(
 
 /// How many of `len` ascending hints are below `bound`, without a branch to mispredict.
 #[inline]
-fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize {
+pub(super) fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize {
     if len == 0 {
         return 0;
     }
@@ -363,10 +378,14 @@ fn count_below(len: usize, bound: u64, hint_at: impl Fn(usize) -> u64) -> usize 
     base + usize::from(hint_at(base) < bound)
 }
 
-/// The part of `len` ascending hints that equals `hint`.
+/// The part of `len` ascending hints that equals `hint`; the `low` first ones are below it.
 #[inline]
-pub(super) fn equal_hints(len: usize, hint: u64, hint_at: impl Fn(usize) -> u64) -> (usize, usize) {
-    let low = count_below(len, hint, &hint_at);
+fn equal_hints(
+    len: usize,
+    hint: u64,
+    low: usize,
+    hint_at: impl Fn(usize) -> u64,
+) -> (usize, usize) {
     if low == len || hint_at(low) != hint {
         return (low, low);
     }

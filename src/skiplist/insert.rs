@@ -140,7 +140,9 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     /// Links a pending entry, or finds the living one that has its key.
     fn place<'g>(&'g self, pending: &Pending<E>, guard: &'g Guard<'_>) -> Outcome<'g, E, S> {
         let probe = Probe::<E::Key, E::Key>::new(pending.entry().key());
-        let (mut segment, absent) = match self.locate(&probe, |absent| absent, guard) {
+        let beyond = self.beyond_all(&probe, guard);
+        let seen = beyond.map_or_else(|| self.locate(&probe, |absent| absent, guard), Err);
+        let (mut segment, absent) = match seen {
             Ok(found) if !found.is_dead() => return Outcome::Taken(found),
             Ok(_) => (self.descend(&probe, true, guard), None),
             Err(absent) => (absent.segment, Some(absent)),
@@ -257,7 +259,9 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let (left_low, right_high) = spot.fences();
         let old_skip = leaf.skip();
         let left_skip = shared(left_low, Some(&*separator));
-        let left = build_leaf::<E, S>(lower, old_skip, left_skip, false);
+        // Keys that arrive in order leave a full leaf as it should stay.
+        let stays = at_edge && leaf.is_run(lower.len()) && left_skip == old_skip;
+        let left = if stays { leaf } else { build_leaf::<E, S>(lower, old_skip, left_skip, false) };
         let right_skip = shared(Some(&*separator), right_high);
         let right = build_leaf::<E, S>(upper, old_skip, right_skip, at_edge);
         let separator = Box::into_raw(separator);
@@ -275,7 +279,9 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
             segment.count(|entries| entries + 1);
             Outcome::Done
         };
-        retire_leaf(leaf, guard);
+        if !stays {
+            retire_leaf(leaf, guard);
+        }
         retire_content(content, guard);
         outcome
     }

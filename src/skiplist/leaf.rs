@@ -48,6 +48,7 @@ pub(super) struct State {
 }
 
 impl State {
+    #[inline]
     const fn unpack(raw: u64) -> Self {
         Self {
             turns: Turns((raw >> 32) as u32),
@@ -56,6 +57,7 @@ impl State {
         }
     }
 
+    #[inline]
     fn pack(self) -> u64 {
         let part = |number| u64::from(u16::try_from(number).expect("a leaf is far smaller"));
         u64::from(self.turns.0) << 32 | part(self.sorted) << 16 | part(self.count)
@@ -208,6 +210,19 @@ impl<'g, E: Entry> Leaf<'g, E> {
             in_tail.ok_or(rank)
         });
         found.map(|index| self.item(index))
+    }
+
+    /// Whether the leaf is a run of so many entries and no tail. For the lock's holder.
+    pub(super) fn is_run(self, entries: usize) -> bool {
+        let State { sorted, count, .. } = self.state_owned();
+        sorted == count && count == entries
+    }
+
+    /// The last entry of a leaf without a tail.
+    #[inline]
+    pub(super) fn last_of_run(self, state: State) -> Option<Item<'g, E>> {
+        let last = state.sorted.checked_sub(1)?;
+        (state.sorted == state.count).then(|| self.item(last))
     }
 
     /// The rank of a place of the tail, given by its number.

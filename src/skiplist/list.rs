@@ -11,7 +11,7 @@ use super::run::LEAF_MAX;
 use super::segment::Segment;
 use super::shape::{Entry, Shape, Wide};
 use crate::epoch::Guard;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex};
 use std::fmt;
 
 /// An insertion found its key taken.
@@ -35,7 +35,10 @@ pub(crate) struct SkipList<E: Entry, S: Shape = Wide> {
     pub(super) head: Box<Segment<E, S>>,
     /// The highest level with a link.
     pub(super) top: AtomicUsize,
-    /// Guards the express links, `top`, and the death of segments.
+    /// The last segment, or one that was the last; null if none is known. Keys that arrive in
+    /// order go there without a search.
+    pub(super) edge: AtomicPtr<Segment<E, S>>,
+    /// Guards the express links, `top`, `edge`, and the death of segments.
     pub(super) structural: Mutex<()>,
     /// Segments ever made after the head.
     pub(super) births: AtomicU64,
@@ -50,6 +53,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         Self {
             head: Box::new(Segment::new(None, content, 0)),
             top: AtomicUsize::new(0),
+            edge: AtomicPtr::new(std::ptr::null_mut()),
             structural: Mutex::new(()),
             births: AtomicU64::new(0),
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! express levels   head ───────────────► S2 ──────────► ...      hints beside every link
 //! level 0          head ──► S1 ────────► S2 ──► S3 ───► ...      authoritative, by low key
-//! segment          low | lock | content* ─► separators | leaf, leaf, ...     up to 256
+//! segment          low | lock | content* ─► leaf, leaf, ... | separators     up to 256
 //! leaf             hints | entries, a sorted run and a short tail            up to 64
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! 7. The `skip` of a leaf or content is at most what its fences share. Fences may move together
 //!    under an old skip, never apart.
 //! 8. A hint at level 0 is at most the hint of the next segment's low key.
-//! 9. Express links lead to segments that are not retired.
+//! 9. Express links and the edge lead to segments that are not retired.
 //! 10. What is retired cannot be reached from the head.
 //! 11. No code of the user (`Ord`, `Clone`, `Drop`) runs between the first and the last store of
 //!     a change of structure; locks are released when it panics.

@@ -25,7 +25,7 @@ use crate::epoch::Guard;
 use crate::sync::Ordering;
 use std::borrow::Borrow;
 
-/// Where a reader looked for a key in vain.
+/// Where a key was looked for in vain.
 pub(super) struct Absent<'g, E: Entry, S: Shape> {
     /// The segment that an entry with this key belongs into, or one to its left.
     pub(super) segment: &'g Segment<E, S>,
@@ -85,6 +85,27 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                 return Err(absent(Absent { segment, content, child, leaf, state, rank }));
             }
         }
+    }
+
+    /// Where a key belongs that lies behind all others, if a glance at the edge tells.
+    #[inline]
+    pub(super) fn beyond_all<'g>(
+        &'g self,
+        probe: &Probe<'_, E::Key, E::Key>,
+        guard: &'g Guard<'_>,
+    ) -> Option<Absent<'g, E, S>> {
+        let segment = self.edge(guard).filter(|edge| edge.begins_before(probe, false))?;
+        let content = segment.content(guard);
+        if segment.link(0).next(guard).is_some() {
+            return None;
+        }
+        let child = content.len() - 1;
+        let leaf = content.leaf(child, guard);
+        let state = leaf.state();
+        let last = leaf.last_of_run(state)?;
+        let rank = state.sorted;
+        let is_beyond = probe.is_after(last.key(), false);
+        is_beyond.then_some(Absent { segment, content, child, leaf, state, rank })
     }
 
     /// The last segment that begins before the probe, or at it if `or_equal`, or one to its left.

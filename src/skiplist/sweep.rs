@@ -200,6 +200,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
             left.link(level).unlink(victim.link(level));
         }
         victim.set_express(0);
+        self.leave_edge(victim, &structural);
         victim.kill();
         drop(structural);
         let raw = left.link(0).next_raw_owned();
