@@ -30,6 +30,7 @@ pub(crate) mod barrier;
 mod collector;
 mod guard;
 mod slot;
+mod spares;
 
 #[cfg(test)]
 mod tests;

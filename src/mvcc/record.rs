@@ -204,7 +204,7 @@ impl<K: Key, V: Value> Record<K, V> {
         if !embedded {
             // SAFETY: versions outside records come from a box; this one is unlinked, and the
             // caller is the only one to retire it.
-            unsafe { guard.retire_box(version.as_ptr()) };
+            unsafe { guard.retire_spare(version.as_ptr(), size_of::<Version<V>>()) };
         } else if std::mem::needs_drop::<V>() {
             let first = version.as_ptr().cast::<u8>();
             // SAFETY: the version is unlinked and embedded, and the caller is the only one to

@@ -14,6 +14,7 @@
 
 use std::borrow::Borrow;
 use std::ops::Bound;
+use std::ptr::NonNull;
 
 use crate::epoch::{Collector, Guard, Participant};
 use crate::id::Timestamp;
@@ -62,6 +63,14 @@ impl<'v> ReadView<'v> {
         match self.pinner {
             Pinner::Collector(collector) => collector.pin(),
             Pinner::Participant(participant) => participant.pin(),
+        }
+    }
+
+    /// A leaked box, made of memory that the participant has to spare.
+    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+        match self.pinner {
+            Pinner::Collector(_) => NonNull::from(Box::leak(Box::new(content))),
+            Pinner::Participant(participant) => participant.new_box(content),
         }
     }
 

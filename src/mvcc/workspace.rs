@@ -33,6 +33,7 @@ use crate::mvcc::ops::Ops;
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
+use crate::mvcc::version::Version;
 use crate::mvcc::view::{Found, ReadView};
 use crate::mvcc::write_set::{Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
@@ -222,7 +223,8 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return previous.map(|value| lend(self, value));
         }
         if let Some(found) = self.find::<K>(access, &key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+            let version = access.view.new_box(Version::unstamped(Some(value)));
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), version);
             return Some(found.value);
         }
         self.writes.borrow_mut().put_fresh(key, value);
@@ -244,7 +246,8 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return Some(previous);
         }
         if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), None);
+            let version = access.view.new_box(Version::unstamped(None));
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), version);
             return Some(found.value);
         }
         if access.tracked {
@@ -262,7 +265,8 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if self.writes.borrow().get(key).is_some() {
             self.writes.borrow_mut().put_over(key, Some(value));
         } else if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value));
+            let version = access.view.new_box(Version::unstamped(Some(value)));
+            self.writes.borrow_mut().put_shared(NonNull::from(found.record), version);
         }
     }
 

@@ -146,11 +146,16 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         self.top_of(key).and_then(|at| self.log.get(at)).map(Write::value)
     }
 
-    /// Writes a key that has no earlier write, and whose record the snapshot sees: `None` removes.
-    pub(crate) fn put_shared(&mut self, record: NonNull<Record<K, V>>, value: Option<V>) {
+    /// Writes a key that has no earlier write, and whose record the snapshot sees. The version is
+    /// in a leaked box, which becomes the log's.
+    pub(crate) fn put_shared(
+        &mut self,
+        record: NonNull<Record<K, V>>,
+        version: NonNull<Version<V>>,
+    ) {
         // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
         let key = KeyRef::of(unsafe { record.as_ref() });
-        self.push(Write::new(key, Version::boxed(value), Home::Shared(record)), None);
+        self.push(Write::new(key, version, Home::Shared(record)), None);
     }
 
     /// Writes a key that has no earlier write, and that the snapshot does not see.
