@@ -10,6 +10,7 @@
 //!
 //! Used by `slot` only, and only by the slot's owner.
 
+use super::prefetch::prefetch;
 use super::spares::{Spare, Spares};
 use std::collections::VecDeque;
 
@@ -30,6 +31,9 @@ pub(super) enum Free {
     /// All but its memory, which may be used again.
     ToSpare(unsafe fn(*mut u8) -> Option<Spare>),
 }
+
+/// How far ahead objects to be freed are asked for.
+const AHEAD: usize = 4;
 
 /// An object to free, and how.
 pub(super) struct Deferred {
@@ -118,6 +122,10 @@ impl Garbage {
             }
             if let Some(deferred) = bag.objects.pop() {
                 self.sealed_objects -= 1;
+                // Long unused, and next in the turn after the next.
+                if let Some(soon) = bag.objects.len().checked_sub(AHEAD) {
+                    bag.objects.get(soon).inspect(|soon| prefetch(soon.object));
+                }
                 return Some(deferred);
             }
             self.sealed_bytes -= bag.bytes;

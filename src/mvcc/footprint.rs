@@ -149,9 +149,9 @@ impl ssi::Footprint for Footprint {
     }
 
     fn has_locks(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| {
-            !rare.locks.is_empty() || !rare.locked_intervals.is_empty()
-        })
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| !rare.locks.is_empty() || !rare.locked_intervals.is_empty())
     }
 
     fn has_writes(&self) -> bool {

@@ -30,7 +30,8 @@ use crate::sync::{AtomicPtr, Ordering};
 
 const DEAD: usize = 1;
 
-/// A key and its versions.
+/// A key and its versions. The head and what the newest version begins with lie side by side.
+#[repr(C)]
 pub(crate) struct Record<K, V> {
     key: K,
     head: AtomicPtr<Version<V>>,

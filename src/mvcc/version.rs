@@ -27,6 +27,7 @@
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
+use crate::epoch::prefetch::prefetch;
 use crate::id::Timestamp;
 use crate::ssi::Status;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
@@ -45,10 +46,14 @@ const _: () = assert!(usize::BITS == 64, "stamps pack 60-bit timestamps into poi
 const _: () = assert!(Timestamp::BITS + SHIFT == 64, "a timestamp and the tags fill a stamp");
 
 /// A value or a tombstone, the moment it was committed, and the version before it.
+///
+/// What a reader of the newest version looks at comes first, next to the record's head if the
+/// version is embedded.
+#[repr(C)]
 pub(crate) struct Version<V> {
     stamp: AtomicPtr<Status>,
-    prev: AtomicPtr<Version<V>>,
     value: UnsafeCell<MaybeUninit<V>>,
+    prev: AtomicPtr<Version<V>>,
 }
 
 /// What a stamp says about its version's commit.
@@ -202,6 +207,12 @@ impl<V> Version<V> {
     pub(crate) fn prev(&self) -> *mut Version<V> {
         // Acquire: pairs with the CAS on the head that once published the older version.
         self.prev.load(Ordering::Acquire)
+    }
+
+    /// Asks for the memory of the older version, which a commit on top of this one will prune.
+    pub(crate) fn prefetch_older(&self) {
+        // Relaxed: the address is not followed.
+        prefetch(self.prev.load(Ordering::Relaxed));
     }
 
     /// Sets what this version will stand on. Called before it is linked.

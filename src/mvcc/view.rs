@@ -42,6 +42,7 @@ pub(crate) struct ReadView<'v> {
 /// A value that a snapshot sees.
 pub(crate) struct Found<'v, K, V> {
     pub(crate) record: &'v Record<K, V>,
+    pub(crate) version: &'v Version<V>,
     pub(crate) value: &'v V,
 }
 
@@ -59,6 +60,7 @@ impl<'v> ReadView<'v> {
         Self { snapshot: entry.snapshot(), pinner: Pinner::Collector(collector) }
     }
 
+    #[inline]
     pub(crate) fn pin(&self) -> Guard<'v> {
         match self.pinner {
             Pinner::Collector(collector) => collector.pin(),
@@ -122,13 +124,13 @@ impl<'v> ReadView<'v> {
         record: &'g Record<K, V>,
         guard: &'g Guard<'_>,
     ) -> Option<Found<'v, K, V>> {
-        let value = record.visible_at(self.snapshot, guard).and_then(Version::value)?;
-        let (record, value) = (&raw const *record, &raw const *value);
+        let version = record.visible_at(self.snapshot, guard)?;
+        let (record, version) = (&raw const *record, &raw const *version);
         // SAFETY: the record holds a version that the registered snapshot sees, so it does not
         // die before the registration ends, which the view borrows (1, 2, kept by the horizon).
         let record = unsafe { &*record };
         // SAFETY: as above; the version is not cut off before the registration ends.
-        let value = unsafe { &*value };
-        Some(Found { record, value })
+        let version = unsafe { &*version };
+        Some(Found { record, version, value: version.value()? })
     }
 }

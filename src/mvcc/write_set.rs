@@ -82,7 +82,9 @@ const UNSORTED_MAX: usize = 8;
 /// The private writes of one transaction in one bucket.
 pub(crate) struct WriteSet<K: Key, V: Value> {
     log: SmallVec<[Write<K, V>; INLINE]>,
-    top: Option<BTreeMap<KeyRef<K>, usize>>,
+    /// Boxed, since most logs are short.
+    #[expect(clippy::box_collection, reason = "a transaction makes this anew, mostly for nothing")]
+    top: Option<Box<BTreeMap<KeyRef<K>, usize>>>,
 }
 
 /// What a rolled-back write leaves to remember: it may have told the caller what was there before.
@@ -116,6 +118,10 @@ pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
 impl<K: Key, V: Value> WriteSet<K, V> {
     pub(crate) fn new() -> Self {
         Self { log: SmallVec::new(), top: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.log.is_empty()
     }
 
     /// The time of the next write; a mark to roll back to.
@@ -203,7 +209,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         let log = &self.log;
         self.top.get_or_insert_with(|| {
             let standing = log.iter().enumerate().filter(|(_, write)| write.stands());
-            standing.map(|(at, write)| (write.key, at)).collect()
+            Box::new(standing.map(|(at, write)| (write.key, at)).collect())
         })
     }
 
@@ -347,9 +353,10 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         horizon: Timestamp,
         guard: &Guard<'_>,
     ) -> Settled {
-        let superseded = self.log.iter().filter(|write| write.supersedes).count();
-        let mut settled = Settled { superseded, pruned: 0 };
-        for (version, record) in self.linked() {
+        let mut settled = Settled::default();
+        for write in self.log.iter().filter(|write| write.stage == Stage::Linked) {
+            let (version, Some(record)) = (write.version, write.record()) else { continue };
+            settled.superseded += usize::from(write.supersedes);
             // SAFETY: the version was linked under the commit's pin, so it is alive.
             unsafe { version.as_ref() }.settle(commit);
             // SAFETY: a record whose newest version is this young does not die.

@@ -196,7 +196,9 @@ impl<F> TxnNode<F> {
 
     /// Copies the path to the node at `reach`.
     pub(super) fn trail(&self) -> Vec<Step> {
-        self.with_place(|place| place.trail.as_ref().map(|trail| trail.0.clone()).unwrap_or_default())
+        self.with_place(|place| {
+            place.trail.as_ref().map(|trail| trail.0.clone()).unwrap_or_default()
+        })
     }
 
     fn label(&self) -> Option<Arc<str>> {

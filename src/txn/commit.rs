@@ -63,14 +63,9 @@ impl Transaction<'_> {
         let mut rare = Rare::default();
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
-            let before = writes.len();
-            workspace.place(&guard, &mut writes);
-            if writes.len() > before && workspace.table().is_dropped() {
+            if !workspace.freeze(&guard, &mut writes, &mut rare) {
                 dropped = Some(workspace.bucket());
             }
-            let bucket = workspace.bucket();
-            rare.intervals.extend(workspace.freeze_reads().map(|read| (bucket, read)));
-            rare.locked_intervals.extend(workspace.freeze_locks().map(|locked| (bucket, locked)));
         });
         if let Some(bucket) = dropped {
             return Err(Error::BucketDropped { bucket: engine.catalog().name(bucket) });
