@@ -1,4 +1,5 @@
-//! Garbage of one slot: an open bag that is being filled and sealed bags that wait.
+//! Garbage of one slot: an open bag that is being filled, sealed bags that wait, and the memory of
+//! what was freed.
 //!
 //! ```text
 //! open [x y z ..]      sealed  [@5: a b c] [@6: d e]      oldest first
@@ -9,6 +10,8 @@
 //!
 //! Used by `slot` only, and only by the slot's owner.
 
+use super::prefetch::prefetch;
+use super::spares::{Spare, Spares};
 use std::collections::VecDeque;
 
 /// A bag with this many objects is sealed.
@@ -20,11 +23,23 @@ const BYTES_MAX: usize = 256 * 1024;
 /// Moves of the epoch after which nobody can hold what was sealed before them.
 const GRACE: u64 = 2;
 
+/// How an object is freed.
+#[derive(Clone, Copy)]
+pub(super) enum Free {
+    /// With its memory.
+    Wholly(unsafe fn(*mut u8)),
+    /// All but its memory, which may be used again.
+    ToSpare(unsafe fn(*mut u8) -> Option<Spare>),
+}
+
+/// How far ahead objects to be freed are asked for.
+const AHEAD: usize = 4;
+
 /// An object to free, and how.
 pub(super) struct Deferred {
     pub(super) object: *mut u8,
     /// Called once with the object, when nobody can hold it; `Guard::defer` names the conditions.
-    pub(super) free: unsafe fn(*mut u8),
+    pub(super) free: Free,
 }
 
 // SAFETY: `Guard::defer` demands that the object may be freed on any thread.
@@ -44,7 +59,9 @@ pub(super) struct Garbage {
     open_bytes: usize,
     sealed: VecDeque<Bag>,
     /// An emptied bag, to be filled again.
-    spare: Vec<Deferred>,
+    emptied: Vec<Deferred>,
+    /// Memory of what was freed, for what is made next.
+    pub(super) spares: Spares,
     sealed_objects: usize,
     sealed_bytes: usize,
     /// Objects retired since the owner last looked after its garbage.
@@ -87,8 +104,8 @@ impl Garbage {
         if self.open.is_empty() {
             return;
         }
-        let spare = std::mem::take(&mut self.spare);
-        let objects = std::mem::replace(&mut self.open, spare);
+        let emptied = std::mem::take(&mut self.emptied);
+        let objects = std::mem::replace(&mut self.open, emptied);
         let bytes = std::mem::take(&mut self.open_bytes);
         debug_assert!(self.sealed.back().is_none_or(|last| last.sealed_at <= epoch), "keeps 1");
         self.sealed_objects += objects.len();
@@ -105,10 +122,14 @@ impl Garbage {
             }
             if let Some(deferred) = bag.objects.pop() {
                 self.sealed_objects -= 1;
+                // Long unused, and next in the turn after the next.
+                if let Some(soon) = bag.objects.len().checked_sub(AHEAD) {
+                    bag.objects.get(soon).inspect(|soon| prefetch(soon.object));
+                }
                 return Some(deferred);
             }
             self.sealed_bytes -= bag.bytes;
-            self.spare = self.sealed.pop_front().map(|bag| bag.objects).unwrap_or_default();
+            self.emptied = self.sealed.pop_front().map(|bag| bag.objects).unwrap_or_default();
         }
     }
 
@@ -123,7 +144,7 @@ mod tests {
     use super::*;
 
     fn nothing(object: *mut u8) -> Deferred {
-        Deferred { object, free: |_| {} }
+        Deferred { object, free: Free::Wholly(|_| {}) }
     }
 
     #[test]

@@ -86,6 +86,8 @@ impl Collector {
         for slot in self.slots().filter(|slot| slot.claim(None)) {
             let held = Held(slot);
             self.free_ripe(held.0, usize::MAX);
+            // SAFETY: `claim` made us the owner, and no user code runs.
+            drop(unsafe { held.0.with_garbage(|garbage| std::mem::take(&mut garbage.spares)) });
         }
     }
 
@@ -182,7 +184,9 @@ impl Collector {
             };
             // SAFETY: invariant 3 of the module: two moves after its bag was sealed no pin is left
             // that could have found the object.
-            unsafe { deferred.run() }
+            let Some(spare) = (unsafe { deferred.run() }) else { continue };
+            // SAFETY: the caller owns the slot, and putting memory away runs no user code.
+            drop(unsafe { slot.with_garbage(|garbage| garbage.spares.put(spare)) });
         }
         // SAFETY: the caller owns the slot, and the closure only reads two numbers.
         let (objects, bytes) =
@@ -276,7 +280,7 @@ fn drain(slot: &Slot) {
     // SAFETY: the collector is borrowed mutably, so we own all slots; nothing runs in the closure.
     while let Some(deferred) = unsafe { slot.with_garbage(Garbage::pop_any) } {
         // SAFETY: no guard outlives the collector, so no reader is left.
-        unsafe { deferred.run() }
+        drop(unsafe { deferred.run() });
     }
 }
 

@@ -13,12 +13,15 @@
 //!
 //! Every function that reads shared nodes takes a `&Guard`.
 
-use super::bag::Deferred;
+use super::bag::{Deferred, Free};
 use super::barrier::light;
 use super::collector::{Collector, Held};
 use super::slot::Slot;
+use super::spares::Spare;
+use std::alloc::Layout;
 use std::cell::Cell;
 use std::fmt;
+use std::ptr::NonNull;
 
 impl Collector {
     /// Claims a slot for a while, in which pinning is as cheap as a store.
@@ -61,6 +64,25 @@ impl<'c> Participant<'c> {
         }
         Guard { collector: self.collector, slot: self.slot, nested: Some(&self.nested) }
     }
+
+    /// As [`Guard::new_box`], without a pin.
+    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+        // SAFETY: the participant owns its slot, and is used by one thread at a time.
+        unsafe { new_box(self.slot, content) }
+    }
+}
+
+/// A leaked box, made of the memory of one that was retired if there is some.
+///
+/// # Safety
+/// The caller owns the slot.
+#[inline]
+unsafe fn new_box<T>(slot: &Slot, content: T) -> NonNull<T> {
+    // SAFETY: the caller owns the slot, and taking memory runs no user code.
+    match unsafe { slot.with_garbage(|garbage| garbage.spares.take(Layout::new::<T>())) } {
+        Some(spare) => spare.fill(content),
+        None => NonNull::from(Box::leak(Box::new(content))),
+    }
 }
 
 impl Drop for Participant<'_> {
@@ -95,7 +117,7 @@ impl<'g> Guard<'g> {
     /// Frees the box once no pinned thread can hold a reference into it.
     ///
     /// # Safety
-    /// `object` came from `Box::into_raw` and was unlinked, so that no new reader can find it.
+    /// `object` came from a leaked box and was unlinked, so that no new reader can find it.
     /// Nobody else frees or retires it.
     pub(crate) unsafe fn retire_box<T: Send>(&self, object: *mut T) {
         /// # Safety
@@ -108,6 +130,29 @@ impl<'g> Guard<'g> {
         unsafe { self.defer(object.cast(), free::<T>, size_of::<T>()) }
     }
 
+    /// Like [`retire_box`](Self::retire_box), and keeps the memory for [`new_box`](Self::new_box).
+    /// `bytes` is what it gives back, with what belongs to it.
+    ///
+    /// # Safety
+    /// As for [`retire_box`](Self::retire_box).
+    pub(crate) unsafe fn retire_spare<T: Send>(&self, object: *mut T, bytes: usize) {
+        /// # Safety
+        /// As for `retire_spare`, once no reader is left.
+        unsafe fn free<T>(object: *mut u8) -> Option<Spare> {
+            // SAFETY: as in `retire_box`.
+            unsafe { Spare::empty(object.cast::<T>()) }
+        }
+        // SAFETY: as in `retire_box`.
+        unsafe { self.push(object.cast(), Free::ToSpare(free::<T>), bytes) }
+    }
+
+    /// A leaked box, made of the memory of one that was retired if there is some.
+    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+        // SAFETY: the guard's slot is owned by the guard or by its participant on this thread
+        // (invariant 3).
+        unsafe { new_box(self.slot, content) }
+    }
+
     /// Calls `free(object)` once no pinned thread can hold a reference into it; `bytes` is what
     /// that gives back.
     ///
@@ -115,6 +160,13 @@ impl<'g> Guard<'g> {
     /// `free(object)` is sound on any thread, once, when no reader is left; `object` was unlinked,
     /// so that no new reader can find it.
     pub(crate) unsafe fn defer(&self, object: *mut u8, free: unsafe fn(*mut u8), bytes: usize) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.push(object, Free::Wholly(free), bytes) }
+    }
+
+    /// # Safety
+    /// As for [`defer`](Self::defer).
+    unsafe fn push(&self, object: *mut u8, free: Free, bytes: usize) {
         let deferred = Deferred { object, free };
         // SAFETY: the guard's slot is owned by the guard or by its participant on this thread
         // (invariant 3), and pushing runs no user code.

@@ -10,7 +10,7 @@
 //! A reader *pins*: it claims a slot and writes the epoch it saw into it. A writer that unlinked
 //! an object *retires* it into the bag of the slot it holds. The epoch moves from `e` to `e + 1`
 //! only when every pinned slot shows `e`, so two moves after a bag was sealed nobody can hold
-//! anything in it.
+//! anything in it. The memory of some is kept by the slot for the next boxes of its owner.
 //!
 //! 1. A slot belongs to whoever moved its state away from free; only that owner touches its bags
 //!    and, until it gives the slot back, its state.
@@ -29,7 +29,9 @@ mod bag;
 pub(crate) mod barrier;
 mod collector;
 mod guard;
+pub(crate) mod prefetch;
 mod slot;
+mod spares;
 
 #[cfg(test)]
 mod tests;

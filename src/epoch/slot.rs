@@ -10,7 +10,8 @@
 //!
 //! Used by `guard` and `collector`.
 
-use super::bag::{Deferred, Garbage};
+use super::bag::{Deferred, Free, Garbage};
+use super::spares::Spare;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, UnsafeCell};
 
 const FREE: u64 = 0;
@@ -115,13 +116,20 @@ impl Slot {
 }
 
 impl Deferred {
-    /// Frees the object. Runs user code.
+    /// Frees the object; answers its memory if that may be used again. Runs user code.
     ///
     /// # Safety
     /// Nobody can reach the object any more.
-    pub(super) unsafe fn run(self) {
-        // SAFETY: `Guard::defer` was promised that `free` fits `object` and that nobody else frees
-        // it; the caller promises that no reader is left.
-        unsafe { (self.free)(self.object) }
+    pub(super) unsafe fn run(self) -> Option<Spare> {
+        match self.free {
+            Free::Wholly(free) => {
+                // SAFETY: `Guard::defer` was promised that `free` fits `object` and that nobody
+                // else frees it; the caller promises that no reader is left.
+                unsafe { free(self.object) };
+                None
+            }
+            // SAFETY: as above.
+            Free::ToSpare(empty) => unsafe { empty(self.object) },
+        }
     }
 }

@@ -76,6 +76,23 @@ fn steady_retiring_keeps_the_backlog_short() {
 }
 
 #[test]
+fn box_made_of_used_memory_drops_its_content_once() {
+    let collector = Collector::new();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let participant = collector.participant();
+    for _ in 0..10_000 {
+        let object = participant.new_box(Counted(Arc::clone(&drops)));
+        // SAFETY: the box was made just now and nobody else has it.
+        unsafe { participant.pin().retire_spare(object.as_ptr(), 8) }
+    }
+    let dropped = drops.load(Ordering::Relaxed);
+    assert!((10_000 - 3 * OBJECTS_MAX..10_000).contains(&dropped), "{dropped}");
+    drop(participant);
+    drop(collector);
+    assert_eq!(drops.load(Ordering::Relaxed), 10_000);
+}
+
+#[test]
 fn more_pins_than_slots_add_slots() {
     let collector = Collector::with_slots(2);
     let guards: Vec<_> = (0..100).map(|_| collector.pin()).collect();
@@ -101,12 +118,16 @@ fn panicking_destructor_loses_nothing_else() {
     let drops = Arc::new(AtomicUsize::new(0));
     for number in 0..100 {
         let counted = Counted(Arc::clone(&drops));
-        let object = Box::into_raw(Box::new(Bomb { counted, armed: number % 10 == 0 }));
+        let object = Box::into_raw(Box::new(Bomb { counted, armed: number % 5 == 0 }));
         // The guard's own upkeep may meet a bomb.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let guard = collector.pin();
-            // SAFETY: the box was made just now and nobody else has it.
-            unsafe { guard.retire_box(object) }
+            match number % 2 {
+                // SAFETY: the box was made just now and nobody else has it.
+                0 => unsafe { guard.retire_box(object) },
+                // SAFETY: as above.
+                _ => unsafe { guard.retire_spare(object, 8) },
+            }
         }));
     }
     for _ in 0..100 {

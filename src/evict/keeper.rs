@@ -71,10 +71,6 @@ impl<R: Resident> Keeper<R> {
         Self { policy, clock: CachePadded::new(Clock::new()), shards, purging: AtomicU64::new(0) }
     }
 
-    pub(crate) fn policy(&self) -> EvictionPolicy {
-        self.policy
-    }
-
     /// An entry with this heat was hit: the heat to store, if another.
     #[inline]
     pub(crate) fn touch(&self, heat: u8) -> Option<u8> {

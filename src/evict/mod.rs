@@ -38,4 +38,4 @@ mod tests;
 pub(crate) use keeper::Keeper;
 pub use policy::EvictionPolicy;
 pub(crate) use resident::Resident;
-pub(crate) use shard::{Census, Picked};
+pub(crate) use shard::Picked;

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! reads      addresses of the records it read from            sorted
-//! intervals  ranges it scanned, keys it found absent          per bucket
-//! locks      the same for what it read in order to write: addresses, and absent keys
 //! writes     records it put a version on                      sorted by address
-//! signatures one bit per address, to tell most pairs apart at a glance
+//! rare       intervals: ranges it scanned, keys it found absent, per bucket
+//!            locks: the same for what it read in order to write: addresses, and absent keys
 //! ```
+//!
+//! Most transactions are small, and every commit writes one of these where no cache has it: so a
+//! small one is small, and what most do without is in a box.
 //!
 //! 1. A record's address stands for its key: a record that a registered transaction reads or
 //!    writes stays where it is until that transaction ends, and the graph compares only
@@ -41,10 +43,10 @@ unsafe impl Send for WriteRef {}
 unsafe impl Sync for WriteRef {}
 
 /// Addresses of records: few in most transactions, and then without memory of their own.
-pub(crate) type Addresses = SmallVec<[usize; 8]>;
+pub(crate) type Addresses = SmallVec<[usize; 5]>;
 
 /// The writes of a transaction, likewise.
-pub(crate) type Writes = SmallVec<[WriteRef; 4]>;
+pub(crate) type Writes = SmallVec<[WriteRef; 3]>;
 
 /// The intervals of each bucket that has some.
 pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
@@ -54,50 +56,36 @@ pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
 pub(crate) struct Footprint {
     reads: Addresses,
     writes: Writes,
-    intervals: Intervals,
-    locks: Addresses,
-    locked_intervals: Intervals,
-    read_signature: Signature,
-    write_signature: Signature,
+    rare: Option<Box<Rare>>,
 }
 
-/// One bit per address. Two sets with disjoint signatures are disjoint.
-#[derive(Clone, Copy, Debug, Default)]
-struct Signature(u64);
+// With its node's 72 bytes a footprint fills three cache lines.
+const _: () = assert!(size_of::<Option<Footprint>>() <= 3 * 64 - 72);
 
-impl Signature {
-    fn of(addresses: impl Iterator<Item = usize>) -> Self {
-        Self(addresses.fold(0, |bits, address| {
-            // Fibonacci hashing: the top six bits of the product depend on all of the address.
-            bits | 1 << ((address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58)
-        }))
-    }
+/// What was read without an address, and what was locked.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) intervals: Intervals,
+    pub(crate) locks: Addresses,
+    pub(crate) locked_intervals: Intervals,
+}
 
-    fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.intervals.is_empty() && self.locks.is_empty() && self.locked_intervals.is_empty()
     }
 }
 
 impl Footprint {
-    pub(crate) fn new(
-        mut reads: Addresses,
-        intervals: Intervals,
-        mut locks: Addresses,
-        locked_intervals: Intervals,
-        mut writes: Writes,
-    ) -> Self {
-        reads.sort_unstable();
-        reads.dedup();
-        locks.sort_unstable();
-        locks.dedup();
+    pub(crate) fn new(mut reads: Addresses, mut writes: Writes, mut rare: Rare) -> Self {
+        sort(&mut reads);
+        sort(&mut rare.locks);
         writes.sort_unstable();
         // An unsound `Ord` may write one record twice; the later write counts.
         writes.reverse();
         writes.dedup_by_key(|write| write.record);
         writes.reverse();
-        let read_signature = Signature::of(reads.iter().copied());
-        let write_signature = Signature::of(writes.iter().map(|w| w.record.addr().get()));
-        Self { reads, writes, intervals, locks, locked_intervals, read_signature, write_signature }
+        Self { reads, writes, rare: (!rare.is_empty()).then(|| Box::new(rare)) }
     }
 
     /// The writes, in the order in which their heads are taken.
@@ -111,7 +99,6 @@ impl Footprint {
             *write = to;
         }
         self.writes.sort_unstable();
-        self.write_signature = Signature::of(self.writes.iter().map(|w| w.record.addr().get()));
     }
 
     /// One record that `self` read and `writer` wrote, as evidence of their conflict.
@@ -119,13 +106,14 @@ impl Footprint {
         let by_point = || {
             writer.writes.iter().find(|w| self.reads.binary_search(&w.record.addr().get()).is_ok())
         };
-        by_point().or_else(|| writer.writes.iter().find(|w| cover(&self.intervals, w))).copied()
+        by_point().or_else(|| writer.writes.iter().find(|w| cover(self.intervals(), w))).copied()
+    }
+
+    fn intervals(&self) -> &[(BucketId, Box<dyn AnyIntervals>)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.intervals)
     }
 
     fn points_meet(&self, writer: &Self) -> bool {
-        if !self.read_signature.meets(writer.write_signature) {
-            return false;
-        }
         if self.reads.len() < writer.writes.len() {
             let position =
                 |read: &usize| writer.writes.binary_search_by_key(read, |w| w.record.addr().get());
@@ -135,8 +123,13 @@ impl Footprint {
     }
 }
 
+fn sort(addresses: &mut Addresses) {
+    addresses.sort_unstable();
+    addresses.dedup();
+}
+
 /// Whether one of the intervals holds the key of a write of a retained footprint.
-fn cover(intervals: &Intervals, write: &WriteRef) -> bool {
+fn cover(intervals: &[(BucketId, Box<dyn AnyIntervals>)], write: &WriteRef) -> bool {
     intervals.iter().any(|(bucket, intervals)| {
         // SAFETY: the record belongs to the bucket named beside it, whose intervals these are,
         // and is live while the writer's node is retained (2).
@@ -146,17 +139,19 @@ fn cover(intervals: &Intervals, write: &WriteRef) -> bool {
 
 impl ssi::Footprint for Footprint {
     fn reads_meet_writes(&self, writer: &Self) -> bool {
+        let intervals = self.intervals();
         self.points_meet(writer)
-            || (!self.intervals.is_empty()
-                && writer.writes.iter().any(|w| cover(&self.intervals, w)))
+            || (!intervals.is_empty() && writer.writes.iter().any(|w| cover(intervals, w)))
     }
 
     fn has_reads(&self) -> bool {
-        !self.reads.is_empty() || !self.intervals.is_empty()
+        !self.reads.is_empty() || !self.intervals().is_empty()
     }
 
     fn has_locks(&self) -> bool {
-        !self.locks.is_empty() || !self.locked_intervals.is_empty()
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| !rare.locks.is_empty() || !rare.locked_intervals.is_empty())
     }
 
     fn has_writes(&self) -> bool {
@@ -164,23 +159,28 @@ impl ssi::Footprint for Footprint {
     }
 
     fn locks_meet_writes(&self, writer: &Self) -> bool {
+        let Some(rare) = &self.rare else { return false };
         let is_taken = |lock| {
-            writer.locks.binary_search(lock).is_ok()
+            let locked = writer.rare.as_ref().map(|rare| &rare.locks);
+            locked.is_some_and(|locks| locks.binary_search(lock).is_ok())
                 || writer.writes.binary_search_by_key(lock, |w| w.record.addr().get()).is_ok()
         };
-        self.locks.iter().any(is_taken)
-            || (!self.locked_intervals.is_empty()
-                && writer.writes.iter().any(|w| cover(&self.locked_intervals, w)))
+        rare.locks.iter().any(is_taken)
+            || (!rare.locked_intervals.is_empty()
+                && writer.writes.iter().any(|w| cover(&rare.locked_intervals, w)))
     }
 
     fn bytes(&self) -> usize {
-        let intervals = self.intervals.iter().chain(&self.locked_intervals);
-        let intervals: usize = intervals.map(|(_, set)| set.len() * 64).sum();
         let spilled = |spilled: bool, bytes: usize| if spilled { bytes } else { 0 };
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            let intervals = rare.intervals.iter().chain(&rare.locked_intervals);
+            let intervals: usize = intervals.map(|(_, set)| set.len() * 64).sum();
+            let locks = rare.locks.capacity() * size_of::<usize>();
+            size_of::<Rare>() + spilled(rare.locks.spilled(), locks) + intervals
+        });
         spilled(self.reads.spilled(), self.reads.capacity() * size_of::<usize>())
-            + spilled(self.locks.spilled(), self.locks.capacity() * size_of::<usize>())
             + spilled(self.writes.spilled(), self.writes.capacity() * size_of::<WriteRef>())
-            + intervals
+            + rare
     }
 }
 
@@ -188,8 +188,7 @@ impl std::fmt::Debug for Footprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Footprint")
             .field("reads", &self.reads.len())
-            .field("intervals", &self.intervals.len())
-            .field("locks", &self.locks.len())
+            .field("intervals", &self.intervals().len())
             .field("writes", &self.writes.len())
             .finish_non_exhaustive()
     }

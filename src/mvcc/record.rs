@@ -44,7 +44,8 @@ const TAGS: usize = DEAD | ENROLLED | THINNING;
 /// The heat of an entry that is not evicted until it is unpinned.
 pub(crate) const PINNED: u8 = u8::MAX;
 
-/// A key and its versions.
+/// A key and its versions. The head and what the newest version begins with lie side by side.
+#[repr(C)]
 pub(crate) struct Record<K, V> {
     key: K,
     head: AtomicPtr<Version<V>>,
@@ -331,10 +332,7 @@ impl<K: Key, V: Value> Record<K, V> {
         // SAFETY: the caller owns the unlinked version.
         let embedded = unsafe { version.as_ref() }.is_embedded();
         if !embedded {
-            let free = Version::<V>::free_erased;
-            // SAFETY: versions outside records come from a box; this one is unlinked, and the
-            // caller is the only one to retire it.
-            unsafe { guard.defer(version.as_ptr().cast(), free, size_of::<Version<V>>()) };
+            Self::retire_box(version, guard);
         } else if std::mem::needs_drop::<V>() {
             let first = version.as_ptr().cast::<u8>();
             // SAFETY: the version is unlinked and embedded, and the caller is the only one to
@@ -344,6 +342,21 @@ impl<K: Key, V: Value> Record<K, V> {
         } else {
             // SAFETY: as above.
             unsafe { version.as_ref() }.forget_embedded();
+        }
+    }
+
+    /// The same for a version outside of its record.
+    fn retire_box(version: NonNull<Version<V>>, guard: &Guard<'_>) {
+        let bytes = size_of::<Version<V>>();
+        // SAFETY: the caller owns the unlinked version.
+        if unsafe { version.as_ref() }.is_extended() {
+            let free = Version::<V>::free_erased;
+            // SAFETY: versions outside records come from a box; this one is unlinked, and the
+            // caller is the only one to retire it.
+            unsafe { guard.defer(version.as_ptr().cast(), free, bytes) };
+        } else {
+            // SAFETY: as above.
+            unsafe { guard.retire_spare(version.as_ptr(), bytes) };
         }
     }
 

@@ -34,6 +34,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::time::Instant;
 
+use crate::epoch::prefetch::prefetch;
 use crate::id::Timestamp;
 use crate::ssi::Status;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
@@ -60,10 +61,14 @@ const _: () = assert!(
 );
 
 /// A value or a tombstone, the moment it was committed, and the version before it.
+///
+/// What a reader of the newest version looks at comes first, next to the record's head if the
+/// version is embedded.
+#[repr(C)]
 pub(crate) struct Version<V> {
     stamp: AtomicPtr<Status>,
-    prev: AtomicPtr<Version<V>>,
     value: UnsafeCell<MaybeUninit<V>>,
+    prev: AtomicPtr<Version<V>>,
 }
 
 /// The tombstone of an entry that left by itself.
@@ -344,6 +349,12 @@ impl<V> Version<V> {
     pub(crate) fn prev(&self) -> *mut Version<V> {
         // Acquire: pairs with the CAS on the head that once published the older version.
         self.prev.load(Ordering::Acquire)
+    }
+
+    /// Asks for the memory of the older version, which a commit on top of this one will prune.
+    pub(crate) fn prefetch_older(&self) {
+        // Relaxed: the address is not followed.
+        prefetch(self.prev.load(Ordering::Relaxed));
     }
 
     /// Sets what this version will stand on. Called before it is linked.

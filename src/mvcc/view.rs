@@ -14,6 +14,7 @@
 
 use std::borrow::Borrow;
 use std::ops::Bound;
+use std::ptr::NonNull;
 
 use crate::epoch::{Collector, Guard, Participant};
 use crate::id::Timestamp;
@@ -44,6 +45,7 @@ pub(crate) struct ReadView<'v> {
 /// A value that a snapshot sees.
 pub(crate) struct Found<'v, K, V> {
     pub(crate) record: &'v Record<K, V>,
+    pub(crate) version: &'v Version<V>,
     pub(crate) value: &'v V,
 }
 
@@ -70,10 +72,19 @@ impl<'v> ReadView<'v> {
         Self { expired, ..self }
     }
 
+    #[inline]
     pub(crate) fn pin(&self) -> Guard<'v> {
         match self.pinner {
             Pinner::Collector(collector) => collector.pin(),
             Pinner::Participant(participant) => participant.pin(),
+        }
+    }
+
+    /// A leaked box, made of memory that the participant has to spare.
+    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+        match self.pinner {
+            Pinner::Collector(_) => NonNull::from(Box::leak(Box::new(content))),
+            Pinner::Participant(participant) => participant.new_box(content),
         }
     }
 
@@ -87,8 +98,9 @@ impl<'v> ReadView<'v> {
     {
         let guard = self.pin();
         let record = table.index().get(key, &guard)?;
-        let value = table.hit(self.visible(record, &guard)?)?;
-        Some(self.outlive(record, value, &guard))
+        let version = self.visible(record, &guard)?;
+        let value = table.hit(version)?;
+        Some(self.outlive(record, (version, value), &guard))
     }
 
     /// Appends up to `limit` visible entries of the range to `out`, in order of iteration.
@@ -111,8 +123,8 @@ impl<'v> ReadView<'v> {
         out.reserve(limit);
         let take = |record: &Record<K, V>| {
             let version = self.visible(record, &guard);
-            if let Some(value) = version.and_then(Version::value) {
-                let found = self.outlive(record, value, &guard);
+            if let Some((version, value)) = version.and_then(|it| Some((it, it.value()?))) {
+                let found = self.outlive(record, (version, value), &guard);
                 out.push((found.record.key(), Some(found.value)));
                 missing -= 1;
             }
@@ -138,15 +150,17 @@ impl<'v> ReadView<'v> {
     fn outlive<'g, K: Key, V: Value>(
         &self,
         record: &'g Record<K, V>,
-        value: &'g V,
+        (version, value): (&'g Version<V>, &'g V),
         _pinned: &'g Guard<'_>,
     ) -> Found<'v, K, V> {
-        let (record, value) = (&raw const *record, &raw const *value);
+        let (record, version, value) = (&raw const *record, &raw const *version, &raw const *value);
         // SAFETY: the record holds a version that the registered snapshot sees, so it does not
         // die before the registration ends, which the view borrows (1, 2, kept by the horizon).
         let record = unsafe { &*record };
         // SAFETY: as above; the version is not cut off before the registration ends.
+        let version = unsafe { &*version };
+        // SAFETY: as above.
         let value = unsafe { &*value };
-        Found { record, value }
+        Found { record, version, value }
     }
 }

@@ -19,7 +19,7 @@
 
 use std::any::TypeId;
 use std::borrow::Borrow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
@@ -30,12 +30,13 @@ use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::expiry::Expired;
-use crate::mvcc::footprint::{Addresses, WriteRef, Writes};
-use crate::mvcc::interval::{AnyIntervals, BucketIntervals, Interval};
+use crate::mvcc::footprint::{Addresses, Rare, WriteRef, Writes};
+use crate::mvcc::interval::{BucketIntervals, Interval};
 use crate::mvcc::ops::Ops;
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
+use crate::mvcc::version::Version;
 use crate::mvcc::view::{Found, ReadView};
 use crate::mvcc::write_set::{Needs, Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
@@ -100,8 +101,8 @@ struct Recent<K: Key, V: Value> {
 
 const RECENT: usize = 4;
 
-/// A record and the value in it that the snapshot sees.
-type Pointers<K, V> = (NonNull<Record<K, V>>, NonNull<V>);
+/// A record and the version in it that the snapshot sees.
+type Pointers<K, V> = (NonNull<Record<K, V>>, NonNull<Version<V>>);
 
 // SAFETY: a workspace belongs to one thread at a time; the records are shared between threads.
 unsafe impl<K: Key, V: Value> Send for Recent<K, V> {}
@@ -114,7 +115,7 @@ impl<K: Key, V: Value> Recent<K, V> {
     fn note(&self, found: &Found<'_, K, V>) {
         let at = self.next.get();
         if let Some(cell) = self.found.get(at % RECENT) {
-            cell.set(Some((NonNull::from(found.record), NonNull::from(found.value))));
+            cell.set(Some((NonNull::from(found.record), NonNull::from(found.version))));
         }
         self.next.set(at.wrapping_add(1));
     }
@@ -124,15 +125,16 @@ impl<K: Key, V: Value> Recent<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.found.iter().filter_map(Cell::get).find_map(|(record, value)| {
+        self.found.iter().filter_map(Cell::get).find_map(|(record, version)| {
             // SAFETY: the record was found through the view of this registration, so it lives
-            // as long as the registration, and so does the version that holds the value (2).
+            // as long as the registration, and so does the version (2).
             let record = unsafe { record.as_ref() };
             if record.key().borrow().cmp(key) != Ordering::Equal {
                 return None;
             }
             // SAFETY: as above.
-            Some(Found { record, value: unsafe { value.as_ref() } })
+            let version = unsafe { version.as_ref() };
+            Some(Found { record, version, value: version.value()? })
         })
     }
 }
@@ -148,13 +150,25 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     table: &'db Table<K, V>,
     writes: RefCell<WriteSet<K, V>>,
     recent: Recent<K, V>,
-    absent: RefCell<Vec<K>>,
-    /// Absent keys that were read in order to write.
-    locked: RefCell<Vec<K>>,
-    /// What each iterator read: two intervals at most, from its two ends.
-    ranges: RefCell<Vec<Vec<Interval<K>>>>,
     /// What had expired when the bucket was first touched, if its entries do.
     expired: Option<Expired>,
+    /// Boxed, since most transactions have none.
+    unaddressed: RefCell<Option<Box<Unaddressed<K>>>>,
+}
+
+/// What was read that has no address.
+struct Unaddressed<K> {
+    absent: Vec<K>,
+    /// Absent keys that were read in order to write.
+    locked: Vec<K>,
+    /// What each iterator read: two intervals at most, from its two ends.
+    ranges: Vec<Vec<Interval<K>>>,
+}
+
+impl<K> Default for Unaddressed<K> {
+    fn default() -> Self {
+        Self { absent: Vec::new(), locked: Vec::new(), ranges: Vec::new() }
+    }
 }
 
 impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
@@ -163,9 +177,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             table,
             writes: RefCell::new(WriteSet::new()),
             recent: Recent::new(),
-            absent: RefCell::default(),
-            locked: RefCell::default(),
-            ranges: RefCell::default(),
+            unaddressed: RefCell::new(None),
             expired: table.expired(),
         }
     }
@@ -189,7 +201,10 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             // Also when there is an own write, which may be rolled back.
             match self.view(access).get(self.table, key) {
                 Some(found) => ReadLog::push(&access.log.locks, found.record),
-                None => self.locked.borrow_mut().push(key.to_key()),
+                None => {
+                    let key = key.to_key();
+                    self.unaddressed().locked.push(key);
+                }
             }
         }
         if let Some(own) = self.writes.borrow().get(key) {
@@ -217,8 +232,28 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         self.recent.find(access, key).or_else(|| self.view(access).get(self.table, key))
     }
 
+    /// Writes over what the snapshot sees; there is no earlier write of the key.
+    fn put(
+        &self,
+        access: &Access<'_>,
+        found: &Found<'_, K, V>,
+        value: Option<V>,
+        deadline: Option<Instant>,
+    ) {
+        found.version.prefetch_older();
+        let version = match (value, deadline) {
+            (Some(value), Some(deadline)) => Version::timed(value, deadline),
+            (value, _) => access.view.new_box(Version::unstamped(value)),
+        };
+        self.writes.borrow_mut().put_shared(NonNull::from(found.record), version);
+    }
+
+    fn unaddressed(&self) -> RefMut<'_, Unaddressed<K>> {
+        RefMut::map(self.unaddressed.borrow_mut(), |reads| &mut **reads.get_or_insert_default())
+    }
+
     fn note_absent(&self, key: K) {
-        let mut absent = self.absent.borrow_mut();
+        let absent = &mut self.unaddressed().absent;
         if absent.len() == absent.capacity() && absent.len() >= ReadLog::TIDY_MIN {
             absent.sort();
             absent.dedup();
@@ -244,8 +279,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return previous.map(|value| lend(self, value));
         }
         if let Some(found) = self.find::<K>(access, &key) {
-            let record = NonNull::from(found.record);
-            self.writes.borrow_mut().put_shared(record, Some(value), deadline);
+            self.put(access, &found, Some(value), deadline);
             return Some(found.value);
         }
         self.writes.borrow_mut().put_fresh(key, value, deadline);
@@ -267,7 +301,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return Some(previous);
         }
         if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), None, None);
+            self.put(access, &found, None, None);
             return Some(found.value);
         }
         if access.tracked {
@@ -285,13 +319,13 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if self.writes.borrow().get(key).is_some() {
             self.writes.borrow_mut().put_over(key, Some(value), None);
         } else if let Some(found) = self.find(access, key) {
-            self.writes.borrow_mut().put_shared(NonNull::from(found.record), Some(value), None);
+            self.put(access, &found, Some(value), None);
         }
     }
 
     /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
     pub(crate) fn note_range(&self, whole: Interval<K>) -> usize {
-        let mut ranges = self.ranges.borrow_mut();
+        let ranges = &mut self.unaddressed().ranges;
         ranges.push(vec![whole]);
         ranges.len() - 1
     }
@@ -302,7 +336,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Replaces what an iterator is known to have read by what it really read.
     pub(crate) fn narrow(&self, slot: usize, read: Vec<Interval<K>>) {
-        if let Some(range) = self.ranges.borrow_mut().get_mut(slot) {
+        if let Some(range) = self.unaddressed().ranges.get_mut(slot) {
             *range = read;
         }
     }
@@ -339,17 +373,15 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     fn mark(&self) -> usize;
     fn undo_to(&self, mark: usize, log: &ReadLog, tracked: bool);
 
-    /// What was read without an address, sorted. Runs the user's `Ord`.
-    fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>>;
-    /// The same for what was locked.
-    fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>>;
     /// Adds what will be written to the operations of the commit, if the bucket is durable. Runs
     /// the user's `Encode`.
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
     /// What the commit will ask of the memory.
     fn needs(&self) -> Needs;
-    /// Finds or makes a record for each key to be written. Runs the user's `Ord`.
-    fn place(&mut self, guard: &Guard<'_>, out: &mut Writes);
+    /// Finds or makes a record for each key to be written, and adds them to `writes`; adds what
+    /// was read and locked without an address. Runs the user's `Ord`. False if it writes to a
+    /// table that was dropped.
+    fn freeze(&mut self, guard: &Guard<'_>, writes: &mut Writes, rare: &mut Rare) -> bool;
     fn take(
         &mut self,
         index: u32,
@@ -410,21 +442,6 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         }
     }
 
-    fn freeze_reads(&mut self) -> Option<Box<dyn AnyIntervals>> {
-        if self.absent.get_mut().is_empty() && self.ranges.get_mut().is_empty() {
-            return None;
-        }
-        let absent = self.absent.take().into_iter().map(Interval::point);
-        BucketIntervals::<K, V>::boxed(self.ranges.take().into_iter().flatten().chain(absent))
-    }
-
-    fn freeze_locks(&mut self) -> Option<Box<dyn AnyIntervals>> {
-        if self.locked.get_mut().is_empty() {
-            return None;
-        }
-        BucketIntervals::<K, V>::boxed(self.locked.take().into_iter().map(Interval::point))
-    }
-
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError> {
         let Some(stored) = self.table.stored() else { return Ok(()) };
         self.writes.borrow().standing().try_for_each(|(key, value)| stored.encode(key, value, ops))
@@ -434,13 +451,29 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         self.writes.borrow().needs(self.table)
     }
 
-    fn place(&mut self, guard: &Guard<'_>, out: &mut Writes) {
+    fn freeze(&mut self, guard: &Guard<'_>, out: &mut Writes, rare: &mut Rare) -> bool {
         let bucket = self.table.id();
         let writes = self.writes.get_mut();
-        writes.place_all(self.table, guard, |at, record| {
-            let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
-            out.push(WriteRef { record, bucket, index });
-        });
+        if !writes.is_empty() {
+            let before = out.len();
+            writes.place_all(self.table, guard, |at, record| {
+                let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
+                out.push(WriteRef { record, bucket, index });
+            });
+            if out.len() > before && self.table.is_dropped() {
+                return false;
+            }
+        }
+        if let Some(reads) = self.unaddressed.get_mut().take() {
+            let absent = reads.absent.into_iter().map(Interval::point);
+            let read =
+                BucketIntervals::<K, V>::boxed(reads.ranges.into_iter().flatten().chain(absent));
+            let locked =
+                BucketIntervals::<K, V>::boxed(reads.locked.into_iter().map(Interval::point));
+            rare.intervals.extend(read.map(|read| (bucket, read)));
+            rare.locked_intervals.extend(locked.map(|locked| (bucket, locked)));
+        }
+        true
     }
 
     fn take(
@@ -463,7 +496,11 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled {
-        let settled = self.writes.get_mut().settle(commit, horizon, self.table, guard);
+        let writes = self.writes.get_mut();
+        if writes.is_empty() {
+            return Settled::default();
+        }
+        let settled = writes.settle(commit, horizon, self.table, guard);
         self.table.account().add(settled.delta);
         settled
     }

@@ -84,7 +84,9 @@ const UNSORTED_MAX: usize = 8;
 /// The private writes of one transaction in one bucket.
 pub(crate) struct WriteSet<K: Key, V: Value> {
     log: SmallVec<[Write<K, V>; INLINE]>,
-    top: Option<BTreeMap<KeyRef<K>, usize>>,
+    /// Boxed, since most logs are short.
+    #[expect(clippy::box_collection, reason = "a transaction makes this anew, mostly for nothing")]
+    top: Option<Box<BTreeMap<KeyRef<K>, usize>>>,
 }
 
 /// What a rolled-back write leaves to remember: it may have told the caller what was there before.
@@ -149,6 +151,10 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         Self { log: SmallVec::new(), top: None }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.log.is_empty()
+    }
+
     /// The time of the next write; a mark to roll back to.
     pub(crate) fn now(&self) -> usize {
         self.log.len()
@@ -177,16 +183,16 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         self.top_of(key).and_then(|at| self.log.get(at)).map(Write::value)
     }
 
-    /// Writes a key that has no earlier write, and whose record the snapshot sees: `None` removes.
+    /// Writes a key that has no earlier write, and whose record the snapshot sees. The version is
+    /// in a leaked box, which becomes the log's.
     pub(crate) fn put_shared(
         &mut self,
         record: NonNull<Record<K, V>>,
-        value: Option<V>,
-        deadline: Option<Instant>,
+        version: NonNull<Version<V>>,
     ) {
         // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
         let key = KeyRef::of(unsafe { record.as_ref() });
-        self.push(Write::new(key, version(value, deadline), Home::Shared(record)), None);
+        self.push(Write::new(key, version, Home::Shared(record)), None);
     }
 
     /// Writes a key that has no earlier write, and that the snapshot does not see.
@@ -242,7 +248,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         let log = &self.log;
         self.top.get_or_insert_with(|| {
             let standing = log.iter().enumerate().filter(|(_, write)| write.stands());
-            standing.map(|(at, write)| (write.key, at)).collect()
+            Box::new(standing.map(|(at, write)| (write.key, at)).collect())
         })
     }
 
@@ -394,7 +400,8 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     ) -> Settled {
         let mut settled = Settled::default();
         let weigh = |version: &Version<V>| table.weigher().version(version);
-        for (write, record) in self.linked() {
+        for write in self.log.iter().filter(|write| write.stage == Stage::Linked) {
+            let Some(record) = write.record() else { continue };
             // SAFETY: the version was linked under the commit's pin, so it is alive.
             let version = unsafe { write.version.as_ref() };
             // SAFETY: a record whose newest version is this young does not die.

@@ -26,7 +26,7 @@
 use super::commit_log::{CommitLog, Front, Registration};
 use super::footprint::{Footprint, Peer, Refusal, Step};
 use super::graph::{self, Member, Obstacle, Reached, Vertex};
-use super::node::{Place, Successor, TxnNode};
+use super::node::{Place, Successor, Trail, TxnNode};
 use super::owner::{Linked, Pending};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
@@ -335,7 +335,7 @@ impl<F: Footprint> Window<'_, F> {
             return Err(Refusal::ReadOnlyPivot { reached: *reach, trail: trail.clone() });
         }
         place.reach = *reach;
-        place.trail = trail.clone().into_boxed_slice();
+        place.trail = Trail::boxed(trail);
         Ok(place)
     }
 }

@@ -6,10 +6,13 @@
 //!      │ abort                              carry ts            by the collector, after the
 //!      └────────► Aborted ─► versions unlinked ─► freed         last guard that could see it
 //!
-//!   status | next | SEEN   settled   place { timestamp, reach, seen_below, .. }   footprint
+//!   status | next | SEEN   place { timestamp, reach, seen_below, .. }   settled   footprint
 //!   ▲        ▲ the slot of the next commit
 //!   └ pending versions point here
 //! ```
+//!
+//! What every later transaction looks at comes first and shares a cache line; a small footprint
+//! takes two more.
 //!
 //! 1. `place` is written only by the owner and only before its link; after the link it never
 //!    changes. Others reach a node through `next` or the log's tail, both read with Acquire.
@@ -43,14 +46,25 @@ pub(super) struct Place {
     pub(super) seen_below: Timestamp,
     /// Memory of all nodes up to and including this one, since the log was made.
     pub(super) bytes_total: u64,
-    /// A path to the node at `reach`, for reports.
-    pub(super) trail: Box<[Step]>,
+    /// A path to the node at `reach`, for reports; few commits have one.
+    pub(super) trail: Option<Box<Trail>>,
+}
+
+/// Steps from a node to the oldest commit that it precedes.
+#[derive(Debug)]
+pub(super) struct Trail(Vec<Step>);
+
+impl Trail {
+    /// Boxed, since most nodes have none.
+    pub(super) fn boxed(steps: &[Step]) -> Option<Box<Self>> {
+        (!steps.is_empty()).then(|| Box::new(Self(steps.to_vec())))
+    }
 }
 
 impl Place {
     /// The place of a commit that overwrote nothing it should have followed.
     pub(super) fn clean(timestamp: Timestamp, seen_below: Timestamp) -> Self {
-        Self { timestamp, reach: Timestamp::MAX, seen_below, bytes_total: 0, trail: Box::default() }
+        Self { timestamp, reach: Timestamp::MAX, seen_below, bytes_total: 0, trail: None }
     }
 }
 
@@ -64,18 +78,22 @@ pub(super) enum Successor<'g, F> {
 }
 
 /// A transaction that is committing or has committed.
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct TxnNode<F> {
     /// First, so that a node and its status share their address.
     status: Status,
     next: AtomicPtr<TxnNode<F>>,
+    place: UnsafeCell<Place>,
     settled: AtomicBool,
     snapshot: Timestamp,
-    label: Option<Arc<str>>,
-    place: UnsafeCell<Place>,
+    /// Boxed, since most have none.
+    label: Option<Box<Label>>,
     /// Empty in the log's first node only, which stands for the empty database.
     pub(super) footprint: Option<F>,
 }
+
+/// What its user calls a transaction.
+struct Label(Arc<str>);
 
 // SAFETY: all fields but `place` are `Sync` if `F` is; `place` is written by the owner alone
 // before other threads can find the node, and never after (invariant 1).
@@ -85,28 +103,39 @@ impl<F> TxnNode<F> {
     /// The tag of `next`: a read-only transaction uses this node's timestamp as its snapshot.
     const SEEN: usize = 1;
 
-    /// A node in a box of its own, leaked: whoever has the pointer sees to its end.
-    pub(super) fn new(
+    /// A node in a leaked box: whoever has the pointer sees to its end.
+    pub(super) fn leaked(
+        snapshot: Timestamp,
+        label: Option<Arc<str>>,
+        footprint: F,
+        guard: &Guard<'_>,
+    ) -> NonNull<Self> {
+        guard.new_box(Self::new(State::Active, snapshot, label, Some(footprint)))
+    }
+
+    #[inline]
+    fn new(
         state: State,
         snapshot: Timestamp,
         label: Option<Arc<str>>,
         footprint: Option<F>,
-    ) -> NonNull<Self> {
+    ) -> Self {
         const { assert!(align_of::<Self>() > Self::SEEN) };
-        NonNull::from(Box::leak(Box::new(Self {
+        Self {
             status: Status::new(state),
             next: AtomicPtr::new(ptr::null_mut()),
+            place: UnsafeCell::new(Place::clean(Timestamp::ZERO, Timestamp::ZERO)),
             settled: AtomicBool::new(false),
             snapshot,
-            label,
-            place: UnsafeCell::new(Place::clean(Timestamp::ZERO, Timestamp::ZERO)),
+            label: label.map(|label| Box::new(Label(label))),
             footprint,
-        })))
+        }
     }
 
     /// The node that stands for the database as it was at `start`, when the log was made.
     pub(super) fn genesis(start: Timestamp) -> NonNull<Self> {
         let node = Self::new(State::Committed(start), start, None, None);
+        let node = NonNull::from(Box::leak(Box::new(node)));
         // SAFETY: the node was leaked just now.
         let genesis = unsafe { node.as_ref() };
         // SAFETY: nobody else knows the node yet.
@@ -167,11 +196,17 @@ impl<F> TxnNode<F> {
 
     /// Copies the path to the node at `reach`.
     pub(super) fn trail(&self) -> Vec<Step> {
-        self.with_place(|place| place.trail.to_vec())
+        self.with_place(|place| {
+            place.trail.as_ref().map(|trail| trail.0.clone()).unwrap_or_default()
+        })
+    }
+
+    fn label(&self) -> Option<Arc<str>> {
+        self.label.as_ref().map(|label| Arc::clone(&label.0))
     }
 
     pub(super) fn peer(&self) -> Peer {
-        Peer { timestamp: self.timestamp(), label: self.label.clone() }
+        Peer { timestamp: self.timestamp(), label: self.label() }
     }
 
     /// Tells every reader of this node's versions that they are committed. Done by whoever finds
@@ -256,7 +291,7 @@ impl<F> fmt::Debug for TxnNode<F> {
         f.debug_struct("TxnNode")
             .field("state", &self.status.state())
             .field("snapshot", &self.snapshot)
-            .field("label", &self.label)
+            .field("label", &self.label())
             .finish_non_exhaustive()
     }
 }
@@ -292,12 +327,6 @@ pub(super) unsafe fn retire<F: Footprint>(
     bytes: usize,
     guard: &Guard<'_>,
 ) {
-    /// # Safety
-    /// `node` is a leaked `TxnNode<F>` that nobody holds any more.
-    unsafe fn free<F>(node: *mut u8) {
-        // SAFETY: promised by the caller of `retire`.
-        drop(unsafe { Box::from_raw(node.cast::<TxnNode<F>>()) });
-    }
-    // SAFETY: `free` fits the box; a footprint is `Send`, so any thread may drop it.
-    unsafe { guard.defer(node.as_ptr().cast(), free::<F>, bytes) };
+    // SAFETY: promised by the caller; a footprint is `Send`, so any thread may drop it.
+    unsafe { guard.retire_spare(node.as_ptr(), bytes) };
 }

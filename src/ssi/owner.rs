@@ -37,7 +37,7 @@ impl<'g, F: Footprint> Pending<'g, F> {
         footprint: F,
         guard: &'g Guard<'g>,
     ) -> Self {
-        Self { node: TxnNode::new(State::Active, snapshot, label, Some(footprint)), guard }
+        Self { node: TxnNode::leaked(snapshot, label, footprint, guard), guard }
     }
 
     /// Where this transaction's pending versions point. The address stays valid until the node is

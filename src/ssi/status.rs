@@ -6,7 +6,8 @@
 //! ```
 //!
 //! 1. A status changes once.
-//! 2. Its four low address bits are clear, so that a version's stamp can tell it from a timestamp.
+//! 2. Its four low address bits are clear, so that a version's stamp can tell it from a timestamp:
+//!    it begins a node, which is aligned to more.
 //!
 //! Written by `node` and `owner`; read by every floor that meets a pending version.
 
@@ -14,7 +15,7 @@ use crate::id::Timestamp;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Where a transaction stands, readable by whoever meets one of its pending versions.
-#[repr(C, align(16))]
+#[repr(transparent)]
 #[derive(Debug)]
 pub(crate) struct Status(AtomicU64);
 

@@ -43,29 +43,35 @@ impl<F: Footprint> CommitLog<F> {
         let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
         let tail = self.tail(guard);
         let forced = self.forced_below(tail);
-        let mut retired = Vec::new();
-        let mut keep = oldest.get();
+        let first = oldest.get();
+        let mut keep = first;
+        let mut count = 0;
         loop {
             // SAFETY: nodes are retired under this lock only, and from `oldest` on none is.
             let node = unsafe { keep.as_ref() };
             let is_dispensable = node.timestamp() < horizon || node.bytes_total() < forced;
             let is_past = node.timestamp() < tail.timestamp() && node.is_settled();
-            let goes = is_dispensable && is_past && retired.len() < limit;
+            let goes = is_dispensable && is_past && count < limit;
             let Some(next) = node.next().filter(|_| goes) else {
                 self.floor.raise(node);
                 break;
             };
-            retired.push((keep, node.bytes()));
             keep = next;
+            count += 1;
         }
         oldest.set(keep);
-        for &(node, bytes) in &retired {
+        let mut node = first;
+        while node != keep {
+            // SAFETY: as above; `guard` keeps the node beyond its retirement.
+            let past = unsafe { node.as_ref() };
+            let next = past.next().expect("the walk to `keep` went this way");
             // SAFETY: the node is settled, so no version points at it; the floor and the tail are
             // past it, so no new window and no new snapshot finds it; `oldest` is past it too, and
             // the lock on it is held, so nobody else retires it.
-            unsafe { retire(node, bytes, guard) };
+            unsafe { retire(node, past.bytes(), guard) };
+            node = next;
         }
-        retired.len()
+        count
     }
 
     /// Below which total nodes go whoever needs them; zero if there is memory enough. A quarter

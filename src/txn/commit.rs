@@ -24,7 +24,7 @@ use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::account::Reserved;
-use crate::mvcc::footprint::{Footprint, WriteRef, Writes};
+use crate::mvcc::footprint::{Footprint, Rare, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::tables::key_of;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
@@ -64,26 +64,22 @@ impl Transaction<'_> {
         let guard = participant.pin();
 
         let mut writes = Writes::new();
-        let (mut intervals, mut locked_intervals) = (Vec::new(), Vec::new());
+        let mut rare = Rare::default();
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
-            let before = writes.len();
             if let Some(expiry) = workspace.table().expiry() {
                 expiry.mark(Instant::now(), || engine.log().now(&guard));
             }
-            workspace.place(&guard, &mut writes);
-            if writes.len() > before && workspace.table().is_dropped() {
+            if !workspace.freeze(&guard, &mut writes, &mut rare) {
                 dropped = Some(workspace.bucket());
             }
-            let bucket = workspace.bucket();
-            intervals.extend(workspace.freeze_reads().map(|read| (bucket, read)));
-            locked_intervals.extend(workspace.freeze_locks().map(|locked| (bucket, locked)));
         });
         if let Some(bucket) = dropped {
             return Err(Error::BucketDropped { bucket: engine.catalog().name(bucket) });
         }
         let (reads, locks) = log.take();
-        let footprint = Footprint::new(reads, intervals, locks, locked_intervals, writes);
+        rare.locks = locks;
+        let footprint = Footprint::new(reads, writes, rare);
 
         if !footprint.has_writes() && !footprint.has_locks() {
             return Ok((finish_reads(seat, label, footprint, &guard)?, None));

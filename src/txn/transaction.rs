@@ -200,8 +200,18 @@ impl<'db> Workspaces<'db> {
         Self { slots: [const { OnceCell::new() }; INLINE], more: OnceCell::new() }
     }
 
+    #[inline]
     pub(super) fn find(&self, id: BucketId) -> Option<&(dyn AnyWorkspace<'db> + 'db)> {
-        self.held().find(|held| held.0 == id).map(|held| &*held.1)
+        let mut chunk = self;
+        loop {
+            for slot in &chunk.slots {
+                let held = slot.get()?;
+                if held.0 == id {
+                    return Some(&*held.1);
+                }
+            }
+            chunk = chunk.more.get()?;
+        }
     }
 
     fn held(&self) -> impl Iterator<Item = &Held<'db>> {
@@ -227,7 +237,8 @@ impl<'db> Workspaces<'db> {
     ) {
         let mut chunk = Some(self);
         while let Some(Workspaces { slots, more }) = chunk {
-            for workspace in slots.iter_mut().filter_map(OnceCell::get_mut) {
+            for slot in slots {
+                let Some(workspace) = slot.get_mut() else { return };
                 visit(&mut *workspace.1);
             }
             chunk = more.get_mut().map(|more| &mut **more);
