@@ -65,6 +65,10 @@ pub(crate) struct Swept {
     pub(crate) wrapped: bool,
 }
 
+/// Up to where nobody needs what is not the newest, or was removed; and up to where nobody needs
+/// the records of entries that left by themselves.
+pub(crate) type Horizons = (Timestamp, Timestamp);
+
 /// The value of a version, if it has not expired.
 #[inline]
 pub(crate) fn read<V>(version: &Version<V>, expired_up_to: Option<Timestamp>) -> Option<&V> {
@@ -216,10 +220,15 @@ impl<K: Key, V: Value> Table<K, V> {
         self.empty_from.store(horizon.get(), Ordering::Release);
     }
 
-    /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
+    /// Prunes chains and removes records that nobody at or after the horizon can read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep in progress
     /// makes this one do nothing.
-    pub(crate) fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
+    pub(crate) fn sweep(
+        &self,
+        (horizon, departed): Horizons,
+        budget: usize,
+        guard: &Guard<'_>,
+    ) -> Swept {
         let mut swept = Swept::default();
         let Some(mut position) = self.sweep.try_lock() else { return swept };
         // Acquire: pairs with the Release in `empty_from`.
@@ -245,7 +254,12 @@ impl<K: Key, V: Value> Table<K, V> {
             record.is_empty(guard)
         };
         let kill = |record: &Record<K, V>| {
-            let dies = if unused { record.condemn(guard) } else { record.kill(horizon, guard) };
+            let dies = match () {
+                () if unused => record.condemn(guard),
+                // One that departs only now is newer than either horizon.
+                () if record.has_departed(guard) => record.kill(departed, guard),
+                () => record.kill(horizon, guard),
+            };
             if dies {
                 count(self.weigh_dying(record, guard));
             }
@@ -265,8 +279,7 @@ impl<K: Key, V: Value> Table<K, V> {
         self.dead.lock().push_back(key.clone());
     }
 
-    /// Removes records of entries that departed, up to `limit`, as far as no running transaction
-    /// may need them.
+    /// Removes records of entries that departed at or before `horizon`, up to `limit`.
     pub(crate) fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
         for _ in 0..limit {
             let Some(key) = self.dead.lock().pop_front() else { return };

@@ -18,7 +18,7 @@ use crate::mvcc::expiry::Expiry;
 use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::record::Record;
 use crate::mvcc::stored::{self, DumpError, EncodedRange};
-use crate::mvcc::table::{Swept, Table};
+use crate::mvcc::table::{Horizons, Swept, Table};
 use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
@@ -49,10 +49,11 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Lets sweeps empty the dropped table once the horizon is at `horizon`.
     fn empty_from(&self, horizon: Timestamp);
 
-    /// Prunes chains and removes records that nobody at or after `horizon` can read, looking at
-    /// no more than `budget` records; goes on where the last sweep ended. Another sweep of the
-    /// same table in progress makes this one do nothing.
-    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept;
+    /// Prunes chains and removes records that nobody at or after the horizon can read, looking at
+    /// no more than `budget` records; goes on where the last sweep ended. The second horizon is
+    /// that of records whose entries left. Another sweep of the same table in progress makes this
+    /// one do nothing.
+    fn sweep(&self, horizons: Horizons, budget: usize, guard: &Guard<'_>) -> Swept;
 
     /// Entries in the index, those that only old snapshots or nobody can see included.
     fn records(&self, guard: &Guard<'_>) -> usize;
@@ -145,8 +146,8 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.empty_from(horizon);
     }
 
-    fn sweep(&self, horizon: Timestamp, budget: usize, guard: &Guard<'_>) -> Swept {
-        self.sweep(horizon, budget, guard)
+    fn sweep(&self, horizons: Horizons, budget: usize, guard: &Guard<'_>) -> Swept {
+        self.sweep(horizons, budget, guard)
     }
 
     fn records(&self, guard: &Guard<'_>) -> usize {

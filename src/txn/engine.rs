@@ -3,12 +3,13 @@
 //! 1. The collector is dropped before the tables: what it still holds may point into records.
 //! 2. The commit log is dropped before both: its nodes name records, and need none of them.
 
-use crate::epoch::Collector;
+use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::Swept;
 use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
+use crate::txn::burial::Burial;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
 use crate::txn::journal::{Backing, Journal};
@@ -34,6 +35,7 @@ pub(crate) struct Engine {
     counters: Counters,
     isolation: Isolation,
     backing: Backing,
+    burial: Burial,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
 }
@@ -55,6 +57,7 @@ impl Engine {
             counters: Counters::new(),
             isolation: settings.isolation,
             backing,
+            burial: Burial::default(),
             vacuum: Mutex::new(0),
         }
     }
@@ -100,6 +103,12 @@ impl Engine {
         self.log.registry().published().any
     }
 
+    /// Up to where records of entries that left may be removed: no further than `horizon`, which
+    /// was found before.
+    pub(super) fn burial(&self, horizon: Timestamp, guard: &Guard<'_>) -> Timestamp {
+        self.burial.advance(horizon, self.log.now(guard))
+    }
+
     /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
     /// nothing, trims the commit log and frees what readers have let go of.
     pub(crate) fn vacuum(&self, budget: usize) -> Swept {
@@ -118,9 +127,11 @@ impl Engine {
                 self.expire(table);
                 let guard = self.collector.pin();
                 self.log.trim(&guard);
-                table.bury(self.horizon(), VACUUM_STEP, &guard);
+                let horizon = self.horizon();
+                let departed = self.burial(horizon, &guard);
+                table.bury(departed, VACUUM_STEP, &guard);
                 let step = VACUUM_STEP.min(budget - total.visited);
-                let swept = table.sweep(self.horizon(), step, &guard);
+                let swept = table.sweep((horizon, departed), step, &guard);
                 total.visited += swept.visited;
                 total.versions += swept.versions;
                 total.records += swept.records;

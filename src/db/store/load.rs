@@ -64,7 +64,7 @@ impl Archive {
             load.operations(&deltas)?;
             load.touch(&deltas, &mut touched)?;
             let guard = engine.collector().pin();
-            table.sweep(self.recovered, usize::MAX, &guard);
+            table.sweep((self.recovered, self.recovered), usize::MAX, &guard);
         }
         bucket.ranges = touched;
         Ok(())
