@@ -509,3 +509,30 @@ fn old_snapshot_pins_only_what_it_can_read() {
     assert_eq!(db.stats().retained_versions, 0);
     db.check();
 }
+
+#[test]
+fn read_of_an_entry_that_left_is_overwritten_by_its_return() {
+    let db = Database::in_memory();
+    let cache = cache(&db, EvictionPolicy::Random, 1 << 20);
+    let other = db.bucket::<u64, u64>("other").unwrap();
+    cache.insert(1, "one".into()).unwrap();
+    other.insert(1, 0).unwrap();
+    // Each reads what the other writes. The entry leaves between the two, so that nobody sees it
+    // any more once the first has ended, and its place in the index is given up.
+    let first = db.begin();
+    assert_eq!(first.get(&cache, &1).unwrap().map(String::as_str), Some("one"));
+    first.insert(&other, 1, 1).unwrap();
+    assert!(cache.evict(&1).unwrap());
+    let second = db.begin();
+    assert_eq!(second.get(&other, &1).unwrap(), Some(&0));
+    first.commit().unwrap();
+    for _ in 0..8 {
+        db.vacuum(usize::MAX);
+    }
+    // Others take the memory that was given up, if it was.
+    for key in 100..200 {
+        second.insert(&cache, key, "another".into()).unwrap();
+    }
+    second.insert(&cache, 1, "back".into()).unwrap();
+    assert!(matches!(second.commit(), Err(Error::Conflict(_))), "neither can be first");
+}

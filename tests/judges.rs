@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::leaving::Departures;
 use common::program::{Kind, Profile, Window};
 use common::reference::{Bug, Reference};
 use common::rng::{Rng, env, seed};
@@ -176,14 +177,14 @@ fn fill_reads(txns: &mut [Judged]) {
 fn graph_judges_agree_with_brute_force() {
     let mut rng = Rng::new(seed());
     let (mut refused, mut by_value_only) = (0, 0);
-    let rounds = env("MADE_UP", 20_000);
+    let (rounds, none) = (env("MADE_UP", 20_000), Departures::default());
     for round in 0..rounds {
         let (txns, nodes) = made_up(&mut rng);
         let read = |index: usize, key: u8| version(&txns, key, txns[index].begin);
         let over = |index: usize, key: u8| version(&txns, key, txns[index].end);
         let brute = brute::versions_serial_order(&txns, &read, &over).is_some();
-        let by_value = brute::serial_order(&txns, &State::default()).is_some();
-        let graph = graph::judge(&txns, &State::default());
+        let by_value = brute::serial_order(&txns, &State::default(), &none).is_some();
+        let graph = graph::judge(&txns, &State::default(), &none);
         let shown = format!("seed {:#x}, round {round}: {txns:#?}", seed());
         match &graph {
             Ok(_) => assert!(brute, "graph accepts, brute force does not; {shown}"),

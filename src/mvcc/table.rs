@@ -66,6 +66,17 @@ pub(crate) struct Swept {
     pub(crate) wrapped: bool,
 }
 
+/// What a sweep may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Horizons<'n> {
+    /// Up to where nobody needs what was removed.
+    pub(crate) any: Timestamp,
+    /// Up to where nobody needs the records of entries that left by themselves.
+    pub(crate) departed: Timestamp,
+    /// Which versions readers need.
+    pub(crate) needed: &'n Needed,
+}
+
 impl<K: Key, V: Value> Table<K, V> {
     /// A table of these terms, which counts what it takes for the database's limit, too.
     pub(crate) fn new(id: BucketId, terms: Terms<K, V>, database: Option<&Arc<Gauge>>) -> Self {
@@ -205,13 +216,12 @@ impl<K: Key, V: Value> Table<K, V> {
         self.empty_from.store(horizon.get(), Ordering::Release);
     }
 
-    /// Takes out versions that no reader needs and records that nobody at or after `horizon` can
-    /// read, looking at
+    /// Takes out versions that no reader needs and records that nobody can read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep in progress
     /// makes this one do nothing.
     pub(crate) fn sweep(
         &self,
-        (horizon, needed): (Timestamp, &Needed),
+        Horizons { any: horizon, departed, needed }: Horizons<'_>,
         budget: usize,
         guard: &Guard<'_>,
     ) -> Swept {
@@ -240,7 +250,12 @@ impl<K: Key, V: Value> Table<K, V> {
             record.is_empty(guard)
         };
         let kill = |record: &Record<K, V>| {
-            let dies = if unused { record.condemn(guard) } else { record.kill(horizon, guard) };
+            let dies = match () {
+                () if unused => record.condemn(guard),
+                // One that departs only now is newer than either horizon.
+                () if record.has_departed(guard) => record.kill(departed, guard),
+                () => record.kill(horizon, guard),
+            };
             if dies {
                 count(self.weigh_dying(record, guard));
             }
@@ -260,8 +275,7 @@ impl<K: Key, V: Value> Table<K, V> {
         self.dead.lock().push_back(key.clone());
     }
 
-    /// Removes records of entries that departed, up to `limit`, as far as no running transaction
-    /// may need them.
+    /// Removes records of entries that departed at or before `horizon`, up to `limit`.
     pub(crate) fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
         for _ in 0..limit {
             let Some(key) = self.dead.lock().pop_front() else { return };

@@ -18,12 +18,12 @@ use crate::mvcc::expiry::Expiry;
 use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::record::Record;
 use crate::mvcc::stored::{self, DumpError, EncodedRange};
-use crate::mvcc::table::{Swept, Table};
+use crate::mvcc::table::{Horizons, Swept, Table};
 use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
-use crate::ssi::{Needed, Status};
+use crate::ssi::Status;
 use crate::sync::{Arc, Mutex, OnceLock};
 
 /// A copy of the key of a write, for a report. The caller found the write in a footprint that is
@@ -52,7 +52,7 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Takes out versions that no reader needs, and records that nobody can read, looking at
     /// no more than `budget` records; goes on where the last sweep ended. Another sweep of the
     /// same table in progress makes this one do nothing.
-    fn sweep(&self, horizons: (Timestamp, &Needed), budget: usize, guard: &Guard<'_>) -> Swept;
+    fn sweep(&self, horizons: Horizons<'_>, budget: usize, guard: &Guard<'_>) -> Swept;
 
     /// Entries in the index, those that only old snapshots or nobody can see included.
     fn records(&self, guard: &Guard<'_>) -> usize;
@@ -145,7 +145,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.empty_from(horizon);
     }
 
-    fn sweep(&self, horizons: (Timestamp, &Needed), budget: usize, guard: &Guard<'_>) -> Swept {
+    fn sweep(&self, horizons: Horizons<'_>, budget: usize, guard: &Guard<'_>) -> Swept {
         self.sweep(horizons, budget, guard)
     }
 

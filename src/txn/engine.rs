@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use crate::epoch::Collector;
+use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
 use crate::mvcc::footprint::Footprint;
-use crate::mvcc::table::Swept;
+use crate::mvcc::table::{Horizons, Swept};
 use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
+use crate::txn::burial::Burial;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
 use crate::txn::journal::{Backing, Journal};
@@ -46,6 +47,7 @@ pub(crate) struct Engine {
     isolation: Isolation,
     snapshots: SnapshotBounds,
     backing: Backing,
+    burial: Burial,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
 }
@@ -68,6 +70,7 @@ impl Engine {
             isolation: settings.isolation,
             snapshots: settings.snapshots,
             backing,
+            burial: Burial::default(),
             vacuum: Mutex::new(0),
         }
     }
@@ -123,6 +126,12 @@ impl Engine {
         self.log.registry().published().any
     }
 
+    /// Up to where records of entries that left may be removed: no further than `horizon`, which
+    /// was found before.
+    pub(super) fn burial(&self, horizon: Timestamp, guard: &Guard<'_>) -> Timestamp {
+        self.burial.advance(horizon, self.log.now(guard))
+    }
+
     /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
     /// nothing, trims the commit log and frees what readers have let go of.
     pub(crate) fn vacuum(&self, budget: usize) -> Swept {
@@ -141,10 +150,13 @@ impl Engine {
                 self.expire(table);
                 let guard = self.collector.pin();
                 self.log.trim(&guard);
-                table.bury(self.horizon(), VACUUM_STEP, &guard);
+                let horizon = self.horizon();
+                let departed = self.burial(horizon, &guard);
+                table.bury(departed, VACUUM_STEP, &guard);
                 let step = VACUUM_STEP.min(budget - total.visited);
                 let needed = self.log.needed(&guard);
-                let swept = table.sweep((self.horizon(), &needed), step, &guard);
+                let horizons = Horizons { any: horizon, departed, needed: &needed };
+                let swept = table.sweep(horizons, step, &guard);
                 total.visited += swept.visited;
                 total.versions += swept.versions;
                 total.records += swept.records;

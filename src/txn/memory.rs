@@ -150,7 +150,8 @@ impl Engine {
     fn bury(&self, table: &dyn AnyTable) {
         let bury = || {
             let guard = self.collector().pin();
-            table.bury(self.log().horizons(&guard).any, BURY_BUDGET, &guard);
+            let horizon = self.log().horizons(&guard).any;
+            table.bury(self.burial(horizon, &guard), BURY_BUDGET, &guard);
         };
         bury();
         let limit = table.gauges().iter().map(|gauge| gauge.limit()).min().unwrap_or(u64::MAX);

@@ -16,6 +16,7 @@
 
 mod bounds;
 mod bucket;
+mod burial;
 mod catalog;
 mod commit;
 mod counters;

@@ -9,7 +9,8 @@
 //! `versions_serial_order` closes that gap for comparisons: there the versions carry names, also
 //! those of removals, and each key's writes must come in commit order.
 
-use super::store::{State, keys};
+use super::leaving::Departures;
+use super::store::{ABSENT, State, keys};
 use super::tally::Judged;
 
 /// Transactions, at most, for which trying all orders is sensible.
@@ -20,13 +21,20 @@ struct Search<'t> {
     order: Vec<usize>,
 }
 
-/// Some serial order in which every transaction reads what it did read.
-pub(crate) fn serial_order(txns: &[Judged], initial: &State) -> Option<Vec<usize>> {
+/// Some serial order in which every transaction reads what it did read, or what has left.
+pub(crate) fn serial_order(
+    txns: &[Judged],
+    initial: &State,
+    departures: &Departures,
+) -> Option<Vec<usize>> {
     let mut search = Search { txns, order: Vec::new() };
     search.extend(initial, &mut |state, txn, _| {
         let mut next = *state;
         let reads = txn.reads();
-        let fits = |key: u8| txn.seen[usize::from(key)] == state[usize::from(key)];
+        let fits = |key: u8| {
+            let (found, due) = (txn.seen[usize::from(key)], state[usize::from(key)]);
+            found == due || (found == ABSENT && departures.may_miss(due))
+        };
         keys(reads).all(fits).then(|| {
             keys(effects(txn)).for_each(|key| {
                 next[usize::from(key)] = txn.written[usize::from(key)];

@@ -3,14 +3,21 @@
 //! The names of the keys are prefixes of one another as the intervals in `program` want it: `a`
 //! begins 0 to 2, `b` 3 to 6, `bb` 5 and 6, `c` 7. A scan over the cut is two ranges, one behind
 //! the other.
+//!
+//! The buckets may be caches (`Cache`). Their listener collects what leaves, in the order in which
+//! it is told.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use palisade::testing::{FaultDisk, Moment};
-use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Snapshot};
+use palisade::{Bucket, BucketOptions, ConflictKind, Database, Error, EvictionPolicy, Isolation};
+use palisade::{Options, Snapshot};
 use palisade::{Transaction as Txn, TransactionOptions};
 
+use super::leaving::Leaving;
 use super::store::{ABSENT, Abort, Key, Level, Reader, Scan, Store, Transaction, Yield};
 
 const NAMES: [&str; 8] = ["a", "aa", "ab", "b", "ba", "bb", "bba", "c"];
@@ -21,6 +28,30 @@ pub(crate) struct Engine {
     high: Bucket<String, u64>,
     cut: Key,
     level: Level,
+    cache: Cache,
+    told: Arc<Mutex<Vec<u64>>>,
+    /// Competes with the others for the room, where they share it.
+    other: Option<Bucket<u64, u64>>,
+    pressed: AtomicU64,
+}
+
+/// How much room caches have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Room {
+    #[default]
+    Unlimited,
+    /// Each bucket has room for so many entries.
+    Each(u64),
+    /// All buckets together have, another one included.
+    Shared(u64),
+}
+
+/// What makes the entries of the two buckets leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cache {
+    pub(crate) policy: Option<EvictionPolicy>,
+    pub(crate) room: Room,
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// A transaction or a snapshot, and the store it belongs to.
@@ -43,6 +74,9 @@ fn rank(name: &str) -> Key {
 }
 
 fn abort(error: Error) -> Abort {
+    if let Error::MemoryLimit { .. } = error {
+        return Abort::NoRoom;
+    }
     let Error::Conflict(conflict) = error else { panic!("no conflict: {error}") };
     match conflict.kind() {
         ConflictKind::WriteWrite => Abort::WriteWrite,
@@ -82,7 +116,47 @@ impl Engine {
     fn over(db: Database, level: Level, cut: Key) -> Self {
         let low = db.bucket("low").expect("the name is free");
         let high = db.bucket("high").expect("the name is free");
-        Self { db, low, high, cut, level }
+        let (told, cache) = (Arc::default(), Cache::default());
+        Self { db, low, high, cut, level, cache, told, other: None, pressed: AtomicU64::new(0) }
+    }
+
+    /// The same over two caches.
+    pub(crate) fn caching(level: Level, cut: Key, cache: Cache) -> Self {
+        let options = Options::new().isolation(isolation(level));
+        let db = match cache.room {
+            Room::Shared(entries) => options.memory_limit(entries * entry_bytes()).in_memory(),
+            _ => options.in_memory(),
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let bucket = |name| {
+            let told = Arc::clone(&told);
+            let mut options = BucketOptions::new().on_departure(move |_: &String, value, _| {
+                told.lock().expect("no listener panics").push(*value);
+            });
+            if let Some(policy) = cache.policy {
+                options = options.evict(policy);
+            }
+            if let Room::Each(entries) = cache.room {
+                options = options.memory_limit(entries * entry_bytes());
+            }
+            if let Some(ttl) = cache.ttl {
+                options = options.time_to_live(ttl);
+            }
+            db.volatile_bucket_with(name, options).expect("the name is free")
+        };
+        let (low, high) = (bucket("low"), bucket("high"));
+        let shared = cache.policy.filter(|_| matches!(cache.room, Room::Shared(_)));
+        let other = shared.map(|policy| {
+            let options = BucketOptions::new().evict(policy);
+            db.volatile_bucket_with("other", options).expect("the name is free")
+        });
+        Self { db, low, high, cut, level, cache, told, other, pressed: AtomicU64::new(0) }
+    }
+
+    /// Counts what is there, and compares it with what was counted.
+    #[cfg(feature = "testing")]
+    pub(crate) fn check(&self) {
+        self.db.check();
     }
 
     fn of(&self, key: Key) -> (&Bucket<String, u64>, &'static str) {
@@ -108,6 +182,15 @@ impl Engine {
         let whole = scan.hi <= self.cut || scan.lo >= self.cut;
         (scan.prefix && whole).then(|| (self.of(scan.lo).0, prefix))
     }
+}
+
+/// What an entry of the store takes at most.
+fn entry_bytes() -> u64 {
+    let db = Database::in_memory();
+    let bucket = db.volatile_bucket::<String, u64>("one").expect("the name is free");
+    bucket.insert("bba".into(), 1).expect("nothing else runs");
+    let memory = db.buckets()[0].memory;
+    memory.keys + memory.live
 }
 
 fn bounds((lo, hi): (Key, Key)) -> (Bound<&'static str>, Bound<&'static str>) {
@@ -288,5 +371,30 @@ impl Store for Engine {
 
     fn vacuum(&self) {
         self.db.vacuum(16);
+    }
+
+    fn leaving(&self) -> Leaving {
+        let evicts = self.cache.policy.is_some();
+        Leaving { evicts, ttl: self.cache.ttl, cut: self.cut }
+    }
+
+    fn departed(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.told.lock().expect("no listener panics"))
+    }
+
+    fn evict(&self, key: Key) {
+        if self.cache.policy.is_some() {
+            let (bucket, name) = self.of(key);
+            bucket.evict(name).expect("the bucket is a cache");
+        }
+    }
+
+    fn press(&self) {
+        let Some(other) = &self.other else { return };
+        let next = self.pressed.fetch_add(1, Ordering::Relaxed);
+        match other.insert(next % 8, next) {
+            Ok(_) | Err(Error::MemoryLimit { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }

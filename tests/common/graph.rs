@@ -14,12 +14,18 @@
 //! 1 to 3 are snapshot isolation, strong and exact; 4 is added for serializable transactions.
 //! A read that claims no snapshot is bound by 4 alone, which has an edge for what it must not miss.
 //!
+//! Where entries leave by themselves (`leaving`), 1 is: or nothing, if it has left. Each version
+//! leaves once, which puts an order between those who saw it and those who missed it. In 4 a miss
+//! comes before the next write of its key, like any read; about the write of what was missed it
+//! says nothing.
+//!
 //! Ranges need no rule of their own: the set of keys is known, so a scan is a read of each key
 //! of its interval, and a phantom is a changed read of "nothing".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::store::{KEYS, State, Violation, bit, keys, violation};
+use super::leaving::Departures;
+use super::store::{ABSENT, KEYS, Key, State, Violation, bit, keys, violation};
 use super::tally::{Judged, UNCLAIMED};
 
 struct Version {
@@ -33,15 +39,23 @@ type Chains = [Vec<Version>; KEYS];
 
 /// Judges one round that began with `initial` at a moment when nothing was open. Returns the
 /// state after it.
-pub(crate) fn judge(txns: &[Judged], initial: &State) -> Result<State, Violation> {
+pub(crate) fn judge(
+    txns: &[Judged],
+    initial: &State,
+    departures: &Departures,
+) -> Result<State, Violation> {
     let chains = chains(txns, initial)?;
-    check_reads(txns, &chains)?;
+    check_reads(txns, &chains, departures)?;
+    let missed = check_moments(txns, &chains, departures)?;
     check_real_time(txns)?;
     check_first_committer(txns, &chains)?;
-    check_cycles(txns, &chains)?;
+    check_cycles(txns, &chains, departures)?;
     let mut last = *initial;
     for (value, chain) in last.iter_mut().zip(&chains) {
         *value = chain.last().map_or(*value, |version| version.value);
+        if missed.contains(value) || departures.told.contains(value) {
+            *value = ABSENT;
+        }
     }
     Ok(last)
 }
@@ -73,8 +87,9 @@ pub(crate) fn judge_unclaimed(txns: &[Judged], initial: &State) -> Result<State,
             );
         }
     }
-    check_reads(txns, &chains)?;
-    check_cycles(txns, &chains)?;
+    let none = Departures::default();
+    check_reads(txns, &chains, &none)?;
+    check_cycles(txns, &chains, &none)?;
     Ok(last)
 }
 
@@ -104,30 +119,40 @@ fn visible(chain: &[Version], timestamp: u64) -> usize {
     chain.partition_point(|version| version.timestamp <= timestamp).saturating_sub(1)
 }
 
-/// Position in `chain` of the version that `txn` read. Without a claim the value tells, which no
-/// two versions share but removals: `None` if one of several may have been seen.
-fn version_read(txn: &Judged, key: u8, chain: &[Version]) -> Option<usize> {
+/// Position in `chain` of the version that `txn` read or missed. Without a claim the value tells,
+/// which no two versions share but removals and what left: `None` if it may be one of several.
+fn version_read(
+    txn: &Judged,
+    key: u8,
+    chain: &[Version],
+    departures: &Departures,
+) -> Option<usize> {
     if txn.snapshot != UNCLAIMED {
         return Some(visible(chain, txn.snapshot));
     }
-    let value = txn.seen[usize::from(key)];
-    let mut alike = (0..chain.len()).filter(|&at| chain[at].value == value);
+    let found = txn.seen[usize::from(key)];
+    let mut alike = (0..chain.len()).filter(|&at| is_due(found, chain[at].value, departures));
     alike.next().filter(|_| alike.next().is_none())
 }
 
-fn check_reads(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
+/// May `found` be what a reader got where `value` was the newest?
+fn is_due(found: u64, value: u64, departures: &Departures) -> bool {
+    found == value || (found == ABSENT && departures.may_miss(value))
+}
+
+fn check_reads(txns: &[Judged], chains: &Chains, departures: &Departures) -> Result<(), Violation> {
     for txn in txns {
         for key in keys(txn.known) {
             let chain = &chains[usize::from(key)];
             let found = txn.seen[usize::from(key)];
             if txn.snapshot == UNCLAIMED {
-                if !chain.iter().any(|version| version.value == found) {
+                if !chain.iter().any(|version| is_due(found, version.value, departures)) {
                     return violation("value from nowhere", format!("key {key}: {txn:?}"));
                 }
                 continue;
             }
             let due = chain[visible(chain, txn.snapshot)].value;
-            if found != due {
+            if !is_due(found, due, departures) {
                 return violation(
                     "snapshot not read",
                     format!("key {key}: {found} at {}, {due} is due: {txn:?}", txn.snapshot),
@@ -136,6 +161,75 @@ fn check_reads(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Who saw and who missed one version of one key.
+#[derive(Clone, Copy)]
+struct Sight {
+    /// The newest snapshot that saw it, and the oldest that missed it.
+    seen: u64,
+    missed: u64,
+    /// When the last began that saw it, and when the first ended that missed it.
+    seen_begun: u64,
+    missed_ended: u64,
+}
+
+impl Sight {
+    const NONE: Self = Self { seen: 0, missed: u64::MAX, seen_begun: 0, missed_ended: u64::MAX };
+
+    fn note(&mut self, txn: &Judged, is_missed: bool) {
+        let claimed = txn.snapshot != UNCLAIMED;
+        if is_missed {
+            self.missed_ended = self.missed_ended.min(txn.end);
+            self.missed = self.missed.min(txn.snapshot);
+        } else {
+            self.seen_begun = self.seen_begun.max(txn.begin);
+            self.seen = self.seen.max(if claimed { txn.snapshot } else { 0 });
+        }
+    }
+}
+
+/// Rules 2 to 4 of `leaving`. Answers the values that were missed.
+fn check_moments(
+    txns: &[Judged],
+    chains: &Chains,
+    departures: &Departures,
+) -> Result<HashSet<u64>, Violation> {
+    let mut sights: HashMap<u64, Sight> = HashMap::new();
+    if departures.leaving.never() {
+        return Ok(HashSet::new());
+    }
+    for txn in txns {
+        let (mut missed, mut seen): (Vec<(Key, u64)>, Vec<(Key, u64)>) = Default::default();
+        for key in keys(txn.known) {
+            let chain = &chains[usize::from(key)];
+            let Some(at) = version_read(txn, key, chain, departures) else { continue };
+            let Version { timestamp, value, .. } = chain[at];
+            let is_missed = txn.seen[usize::from(key)] != value;
+            if value == ABSENT {
+                continue;
+            }
+            sights.entry(value).or_insert(Sight::NONE).note(txn, is_missed);
+            if is_missed && departures.leaving.ttl.is_none() && txn.snapshot <= timestamp {
+                return violation("left before it came", format!("key {key}: {txn:?}"));
+            }
+            // What was there when the round began has no timestamp.
+            match is_missed {
+                _ if timestamp == 0 => {}
+                true => missed.push((key, timestamp)),
+                false => seen.push((key, timestamp)),
+            }
+        }
+        departures.check_one_moment(&missed, &seen)?;
+    }
+    for (value, sight) in &sights {
+        let by_snapshot = departures.leaving.ttl.is_none() && sight.missed <= sight.seen;
+        if by_snapshot || sight.missed_ended < sight.seen_begun {
+            return violation("seen after it left", format!("{value}"));
+        }
+    }
+    let missed = sights.iter().filter(|(_, sight)| sight.missed_ended < u64::MAX);
+    Ok(missed.map(|(value, _)| *value).collect())
 }
 
 fn check_real_time(txns: &[Judged]) -> Result<(), Violation> {
@@ -193,7 +287,11 @@ impl Edges {
     }
 }
 
-fn check_cycles(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
+fn check_cycles(
+    txns: &[Judged],
+    chains: &Chains,
+    departures: &Departures,
+) -> Result<(), Violation> {
     let mut edges = Edges { to: vec![Vec::new(); txns.len() * 2] };
     add_time_line(txns, &mut edges);
     for chain in chains {
@@ -206,8 +304,9 @@ fn check_cycles(txns: &[Judged], chains: &Chains) -> Result<(), Violation> {
     for (index, txn) in txns.iter().enumerate().filter(|(_, txn)| txn.counts()) {
         for key in keys(txn.reads()) {
             let chain = &chains[usize::from(key)];
-            let Some(at) = version_read(txn, key, chain) else { continue };
-            if let Some(writer) = chain[at].writer {
+            let Some(at) = version_read(txn, key, chain, departures) else { continue };
+            let is_seen = chain[at].value == txn.seen[usize::from(key)];
+            if let Some(writer) = chain[at].writer.filter(|_| is_seen) {
                 edges.add(writer, index);
             }
             if let Some(writer) = chain.get(at + 1).and_then(|next| next.writer) {

@@ -5,12 +5,19 @@
 //! kind. `Cycle` must be justified: with the transaction the graph of the committed ones has a
 //! cycle. `WriteWrite` must be justified: a transaction that committed after this one began
 //! wrote or locked a key that this one wrote or locked. The others are counted.
+//!
+//! Where entries leave by themselves the store tells of it, and the oracle takes the key away as
+//! if nobody had removed it (`leaving`). It is in no graph, so it justifies no abort. A commit may
+//! be refused for want of room, unless it only removes.
 
+use std::time::Instant;
+
+use super::leaving::{Base, Departures, Leaving};
 use super::probe::{Probe, Stop};
 use super::program::{Action, Kind, SLOTS, Step};
 use super::store::{ABSENT, Abort, KEYS, Key, Level, Reader, State, Store, Transaction, Violation};
 use super::store::{bit, keys, violation};
-use super::tally::{Judged, Node, check_snapshot, cyclic};
+use super::tally::{Judged, Node, cyclic};
 use super::{brute, graph};
 
 /// Transactions that a history may hold; the generators stay far below.
@@ -31,6 +38,12 @@ pub(crate) struct Counts {
     pub(crate) real_pivots: u64,
     pub(crate) windows_lost: u64,
     pub(crate) search_budgets: u64,
+    /// Refused because a limit left no room.
+    pub(crate) no_room: u64,
+    /// Entries that left by themselves.
+    pub(crate) departures: u64,
+    /// Entries that were missed because they had expired.
+    pub(crate) expired: u64,
 }
 
 impl Counts {
@@ -46,6 +59,9 @@ impl Counts {
         self.real_pivots += other.real_pivots;
         self.windows_lost += other.windows_lost;
         self.search_budgets += other.search_budgets;
+        self.no_room += other.no_room;
+        self.departures += other.departures;
+        self.expired += other.expired;
     }
 
     /// Aborts that no cycle among tracked transactions justifies.
@@ -64,7 +80,9 @@ struct Slot<'s, S: Store + 's> {
     kind: Kind,
     begin: u64,
     claimed: u64,
-    base: State,
+    base: Base,
+    /// When it was begun, where that matters.
+    begun: Option<Instant>,
     probe: Probe,
 }
 
@@ -79,7 +97,12 @@ struct Done {
 pub(crate) struct Lockstep<'s, S: Store + 's> {
     store: &'s S,
     slots: [Option<Slot<'s, S>>; SLOTS],
-    state: State,
+    /// What a reader finds that begins now.
+    now: Base,
+    /// The newest committed values, and which of them the store has said left.
+    newest: State,
+    told: u8,
+    departures: Departures,
     /// The state when the running history began.
     origin: State,
     clock: u64,
@@ -95,7 +118,10 @@ impl<'s, S: Store> Lockstep<'s, S> {
         Self {
             store,
             slots: [const { None }; SLOTS],
-            state: [ABSENT; KEYS],
+            now: Base::new(),
+            newest: [ABSENT; KEYS],
+            told: 0,
+            departures: Departures::of(store.leaving()),
             origin: [ABSENT; KEYS],
             clock: 0,
             fresh: 0,
@@ -118,8 +144,22 @@ impl<'s, S: Store> Lockstep<'s, S> {
         match probe.read(&last, Action::Len) {
             Err(Stop::Wrong(wrong)) => Err(wrong),
             Err(Stop::Abort(abort)) => violation("snapshot aborted", format!("{abort:?}")),
-            Ok(()) => check_snapshot(&probe.seen, probe.known, &self.state),
+            Ok(()) => self.check(&probe, self.instant()).map(drop),
         }
+    }
+
+    fn leaving(&self) -> Leaving {
+        self.departures.leaving
+    }
+
+    /// The time, where it matters.
+    fn instant(&self) -> Option<Instant> {
+        self.leaving().ttl.map(|_| Instant::now())
+    }
+
+    /// Compares what a reader saw that began just now, at `begun`.
+    fn check(&self, probe: &Probe, begun: Option<Instant>) -> Result<u8, Violation> {
+        self.now.check(&self.departures, (&probe.seen, probe.known), begun)
     }
 
     fn step(&mut self, step: Step) -> Result<(), Violation> {
@@ -127,7 +167,15 @@ impl<'s, S: Store> Lockstep<'s, S> {
         match step.action {
             Action::Vacuum => {
                 self.store.vacuum();
-                return Ok(());
+                return self.note_departures();
+            }
+            Action::Evict(key) => {
+                self.store.evict(key);
+                return self.note_departures();
+            }
+            Action::Press => {
+                self.store.press();
+                return self.note_departures();
             }
             Action::Look(key) => return self.look(key),
             Action::Begin(kind) if self.slots[at].is_none() => {
@@ -148,12 +196,44 @@ impl<'s, S: Store> Lockstep<'s, S> {
                 slot.probe.run(txn, action, fresh)
             }
         };
-        check_snapshot(&slot.probe.seen, slot.probe.known, &slot.base)?;
+        let seen = (&slot.probe.seen, slot.probe.known);
+        let expired = slot.base.check(&self.departures, seen, slot.begun)?;
+        let (values, is_snapshot) = (slot.base.values, slot.kind == Kind::ReadOnly);
+        self.note_expired(expired, &values);
         match outcome {
-            Ok(()) if slot.kind == Kind::ReadOnly => self.check_graph(),
+            Ok(()) if is_snapshot => self.check_graph(),
             Ok(()) => Ok(()),
             Err(Stop::Wrong(wrong)) => Err(wrong),
             Err(Stop::Abort(abort)) => self.aborted(at, abort),
+        }
+    }
+
+    /// Takes away what the store says has left.
+    fn note_departures(&mut self) -> Result<(), Violation> {
+        if self.leaving().never() {
+            return Ok(());
+        }
+        for value in self.store.departed() {
+            let is_it = |key: &u8| self.newest[usize::from(*key)] == value;
+            let key = (0_u8..8).find(is_it).filter(|&key| self.told & bit(key) == 0);
+            let Some(key) = key.filter(|_| value != ABSENT) else {
+                return violation("left without being there", format!("{value}"));
+            };
+            self.told |= bit(key);
+            self.now.values[usize::from(key)] = ABSENT;
+            self.departures.told.insert(value);
+            self.counts.departures += 1;
+        }
+        Ok(())
+    }
+
+    /// What one reader missed because it had expired, all later readers will miss.
+    fn note_expired(&mut self, expired: u8, values: &State) {
+        for at in keys(expired).map(usize::from) {
+            if self.now.values[at] == values[at] {
+                self.now.values[at] = ABSENT;
+                self.counts.expired += 1;
+            }
         }
     }
 
@@ -161,10 +241,13 @@ impl<'s, S: Store> Lockstep<'s, S> {
     fn look(&mut self, key: Key) -> Result<(), Violation> {
         self.clock += 1;
         let mut probe = Probe::default();
+        let begun = self.instant();
         probe.seen[usize::from(key)] = self.store.look(key);
         probe.known = bit(key);
         probe.tracked = bit(key);
-        check_snapshot(&probe.seen, probe.known, &self.state)?;
+        let expired = self.check(&probe, begun)?;
+        let values = self.now.values;
+        self.note_expired(expired, &values);
         let judged = Judged::looked(self.clock, &probe);
         let node = Node {
             begin: self.clock,
@@ -181,6 +264,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
 
     fn begin(&mut self, at: usize, kind: Kind) -> Result<(), Violation> {
         self.clock += 1;
+        let begun = self.instant();
         let (open, claimed) = match kind {
             Kind::ReadOnly => {
                 let snap = self.store.snapshot();
@@ -193,8 +277,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
                 (Open::Txn(txn), claimed)
             }
         };
-        let (begin, base) = (self.clock, self.state);
-        self.slots[at] = Some(Slot { open, kind, begin, claimed, base, probe: Probe::default() });
+        let (begin, base, probe) = (self.clock, self.now, Probe::default());
+        self.slots[at] = Some(Slot { open, kind, begin, claimed, base, begun, probe });
         if self.done.len() > WINDOW_MAX {
             return violation("program", "a history of too many transactions".into());
         }
@@ -210,10 +294,16 @@ impl<'s, S: Store> Lockstep<'s, S> {
                 self.counts.snapshots += 1;
                 self.done.push(done);
             }
-            Open::Txn(txn) if commit => match txn.commit() {
-                Ok(timestamp) => self.committed(done, timestamp)?,
-                Err(abort) => self.refused(&done, abort)?,
-            },
+            Open::Txn(txn) if commit => {
+                let since = self.instant();
+                let outcome = txn.commit();
+                // What left made room for what was written.
+                self.note_departures()?;
+                match outcome {
+                    Ok(timestamp) => self.committed(done, timestamp, since)?,
+                    Err(abort) => self.refused(&done, abort)?,
+                }
+            }
             Open::Txn(txn) => {
                 txn.roll_back();
                 self.counts.rollbacks += 1;
@@ -226,7 +316,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
         let (written, values) = slot.probe.writes();
         let idle = keys(written)
             .filter(|&key| values[usize::from(key)] == ABSENT)
-            .filter(|&key| slot.base[usize::from(key)] == ABSENT)
+            .filter(|&key| slot.probe.found(key).unwrap_or(ABSENT) == ABSENT)
             .fold(0, |set, key| set | bit(key));
         let judged = Judged {
             kind: slot.kind,
@@ -251,7 +341,12 @@ impl<'s, S: Store> Lockstep<'s, S> {
         Done { node, locked: slot.probe.locked, judged, read_only: slot.kind == Kind::ReadOnly }
     }
 
-    fn committed(&mut self, mut done: Done, timestamp: u64) -> Result<(), Violation> {
+    fn committed(
+        &mut self,
+        mut done: Done,
+        timestamp: u64,
+        since: Option<Instant>,
+    ) -> Result<(), Violation> {
         self.counts.commits += 1;
         for other in self.done.iter().filter(|other| other.node.end > done.node.begin) {
             if other.node.writes & done.node.writes != 0 {
@@ -259,8 +354,11 @@ impl<'s, S: Store> Lockstep<'s, S> {
             }
         }
         for key in keys(done.judged.writes) {
-            self.state[usize::from(key)] = done.judged.written[usize::from(key)];
+            let value = done.judged.written[usize::from(key)];
+            self.now.write(key, value, timestamp, since);
+            self.newest[usize::from(key)] = value;
         }
+        self.told &= !done.judged.writes;
         done.judged.committed = true;
         done.judged.commit = (done.judged.writes != 0).then_some(timestamp);
         self.done.push(done);
@@ -302,7 +400,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
     /// Is this abort one that has to be? `Abort::Cycle` and `Abort::WriteWrite` must say so.
     fn refused(&mut self, done: &Done, abort: Abort) -> Result<(), Violation> {
         let serializable = done.judged.kind == Kind::ReadWrite(Level::Serializable);
-        if !serializable && abort != Abort::WriteWrite {
+        if !serializable && !matches!(abort, Abort::WriteWrite | Abort::NoRoom) {
             return violation("certified at level snapshot", format!("{abort:?} {:?}", done.node));
         }
         match abort {
@@ -329,6 +427,10 @@ impl<'s, S: Store> Lockstep<'s, S> {
             }
             Abort::WindowLost => self.counts.windows_lost += 1,
             Abort::SearchBudget => self.counts.search_budgets += 1,
+            Abort::NoRoom => {
+                self.counts.no_room += 1;
+                done.judged.check_wants_room()?;
+            }
         }
         Ok(())
     }
@@ -357,16 +459,18 @@ impl<'s, S: Store> Lockstep<'s, S> {
         self.counts.histories += 1;
         if self.counts.histories.is_multiple_of(self.brute_every) {
             let judged: Vec<Judged> = self.done.iter().map(|done| done.judged.clone()).collect();
-            let after = graph::judge(&judged, &self.origin)?;
-            if after != self.state {
-                return violation("judges differ", format!("{after:?}, {:?}", self.state));
+            let after = graph::judge(&judged, &self.origin, &self.departures)?;
+            if after != self.now.values {
+                return violation("judges differ", format!("{after:?}, {:?}", self.now.values));
             }
-            if judged.len() <= brute::MOST && brute::serial_order(&judged, &self.origin).is_none() {
+            let order = |judged| brute::serial_order(judged, &self.origin, &self.departures);
+            if judged.len() <= brute::MOST && order(&judged).is_none() {
                 return violation("no serial order", format!("{judged:?}"));
             }
         }
         self.done.clear();
-        self.origin = self.state;
+        self.departures.told.clear();
+        self.origin = self.now.values;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //!                        -> threads  (many threads, rounds)               -> graph, each round
 //! store   <- engine (palisade) | reference (slow, with bugs that can be switched on)
 //! brute   validates graph and tally;  recorder writes histories for checkers from elsewhere
+//! leaving says what a cache may have forgotten, to all judges
 //! ```
 //!
 //! Each test binary uses a part of this.
@@ -25,6 +26,7 @@ pub(crate) mod engine;
 #[cfg(feature = "testing")]
 pub(crate) mod files;
 pub(crate) mod graph;
+pub(crate) mod leaving;
 pub(crate) mod lockstep;
 pub(crate) mod probe;
 pub(crate) mod program;

@@ -55,6 +55,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// What it found at a key before it wrote there.
+    pub(crate) fn found(&self, key: Key) -> Option<u64> {
+        (self.known & bit(key) != 0).then(|| self.seen[usize::from(key)])
+    }
+
     /// The keys written, savepoints taken back apart, and the values left there.
     pub(crate) fn writes(&self) -> (u8, &State) {
         (self.own.written, &self.own.values)

@@ -40,6 +40,10 @@ pub(crate) enum Action {
     Commit,
     RollBack,
     Vacuum,
+    /// An entry is made to leave.
+    Evict(Key),
+    /// Room is taken up by others.
+    Press,
     /// One key read outside of all transactions.
     Look(Key),
 }
@@ -87,11 +91,13 @@ pub(crate) struct Profile {
     pub(crate) read_only: u32,
     /// Operations in a transaction, at most.
     pub(crate) operations: usize,
+    /// Steps after which something is done to make entries leave, in percent.
+    pub(crate) departures: u32,
 }
 
 impl Profile {
     pub(crate) const fn at(level: Level) -> Self {
-        Self { level, other_level: 0, read_only: 8, operations: 5 }
+        Self { level, other_level: 0, read_only: 8, operations: 5, departures: 0 }
     }
 
     pub(crate) fn kind(self, rng: &mut Rng) -> Kind {
@@ -151,6 +157,15 @@ pub(crate) fn operation(rng: &mut Rng, window: Window) -> Action {
         91 => Action::Len,
         92..96 => Action::Savepoint(rng.small(2)),
         _ => Action::RollBackTo(rng.small(2)),
+    }
+}
+
+/// Something that makes entries leave.
+pub(crate) fn departure(rng: &mut Rng, window: Window) -> Action {
+    match rng.below(8) {
+        0..4 => Action::Evict(window.key(rng)),
+        4 | 5 => Action::Press,
+        _ => Action::Vacuum,
     }
 }
 
@@ -229,6 +244,9 @@ pub(crate) fn history(rng: &mut Rng, profile: Profile, steps: &mut Vec<Step>) {
             0 => steps.push(Step { slot, action: Action::Vacuum }),
             1 => steps.push(Step { slot, action: Action::Look(window.key(rng)) }),
             _ => {}
+        }
+        if profile.departures > 0 && rng.percent(profile.departures) {
+            steps.push(Step { slot, action: departure(rng, window) });
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::leaving::Leaving;
+
 /// How many keys a store under trial has.
 pub(crate) const KEYS: usize = 8;
 
@@ -33,6 +35,8 @@ pub(crate) enum Abort {
     ReadOnlyPivot,
     WindowLost,
     SearchBudget,
+    /// A limit leaves no room for what was written.
+    NoRoom,
 }
 
 /// A scan of the keys `lo..hi` that takes `front` entries from the front, then `back` from the
@@ -128,6 +132,18 @@ pub(crate) trait Store: Sync {
     /// Reads one key in a read-only transaction of its own.
     fn look(&self, key: Key) -> u64;
     fn vacuum(&self);
+    /// How entries leave by themselves.
+    fn leaving(&self) -> Leaving {
+        Leaving::default()
+    }
+    /// The values of entries that left by themselves since this was asked last.
+    fn departed(&self) -> Vec<u64> {
+        Vec::new()
+    }
+    /// Makes an entry leave.
+    fn evict(&self, _key: Key) {}
+    /// Takes up room, so that entries leave where that is limited.
+    fn press(&self) {}
 }
 
 /// What a store did that it may not do.

@@ -1,7 +1,7 @@
 //! The judge of one-thread runs: fast enough for millions of histories.
 //!
 //! On one thread the order of all calls is known, so there is nothing to search for:
-//! 1. A transaction reads, whatever it read, the state as it was when it began.
+//! 1. A transaction reads, whatever it read, the state as it was when it began (`leaving::Base`).
 //! 2. No two committed transactions that overlap wrote the same key (first committer wins).
 //! 3. The graph of serializable transactions has no cycle. An edge from `a` to `b` says that `a`
 //!    comes first in every serial order: `a` ended before `b` began; or both wrote a key and `a`
@@ -60,6 +60,14 @@ impl Judged {
         if self.kind == Kind::ReadWrite(Level::Snapshot) { 0 } else { self.tracked }
     }
 
+    /// A transaction that was refused for want of room wanted some: it did not only remove.
+    pub(crate) fn check_wants_room(&self) -> Result<(), Violation> {
+        if keys(self.writes).any(|key| self.written[usize::from(key)] != ABSENT) {
+            return Ok(());
+        }
+        violation("removal refused for want of room", format!("{self:?}"))
+    }
+
     /// Ran a transaction that is part of the serial order?
     pub(crate) fn counts(&self) -> bool {
         self.committed || self.kind == Kind::ReadOnly
@@ -113,19 +121,4 @@ pub(crate) fn cyclic(nodes: &[Node]) -> bool {
             return left != 0;
         }
     }
-}
-
-/// Rule 1: what was seen is the state at the beginning.
-pub(crate) fn check_snapshot(seen: &State, known: u8, base: &State) -> Result<(), Violation> {
-    for key in keys(known) {
-        let (found, due) = (seen[usize::from(key)], base[usize::from(key)]);
-        if found != due {
-            let shown = |value| if value == ABSENT { "nothing".into() } else { format!("{value}") };
-            return violation(
-                "snapshot not read",
-                format!("key {key} read as {}, was {}", shown(found), shown(due)),
-            );
-        }
-    }
-    Ok(())
 }

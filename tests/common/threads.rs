@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 
 use super::graph;
+use super::leaving::Departures;
 use super::lockstep::Counts;
 use super::probe::{Probe, Stop};
-use super::program::{Kind, Profile, Window, operation, read};
+use super::program::{Action, Kind, Profile, Window, departure, operation, read};
 use super::rng::Rng;
 use super::store::{ABSENT, Abort, Reader, State, Store, Transaction, Violation, bit, keys};
 use super::tally::Judged;
@@ -37,6 +38,8 @@ struct Shared<'p, S> {
     stop: AtomicBool,
     /// What was observed in a round, by the parity of its number.
     rounds: [Mutex<Vec<Judged>>; 2],
+    /// What left in it, as the store tells.
+    departures: [Mutex<Departures>; 2],
     /// The state after the last judged round.
     state: Mutex<State>,
     wrong: Mutex<Option<Violation>>,
@@ -53,6 +56,7 @@ pub(crate) fn run<S: Store>(store: &S, plan: Plan) -> Result<Counts, Violation> 
         barrier: Barrier::new(plan.threads),
         stop: AtomicBool::new(false),
         rounds: [const { Mutex::new(Vec::new()) }; 2],
+        departures: [(); 2].map(|()| Mutex::new(Departures::of(store.leaving()))),
         state: Mutex::new(State::default()),
         wrong: Mutex::new(None),
         counts: Mutex::new(Counts::default()),
@@ -86,15 +90,20 @@ impl<S: Store> Shared<'_, S> {
                     self.fail(Violation { rule: "panic", detail: "see the output".into() });
                 }
             }
+            let judges = round % self.plan.threads as u64 == thread as u64;
             self.barrier.wait();
-            // Between the two meetings nobody runs or judges, so all threads read the same.
+            // Between the two meetings nobody runs or judges, so all threads read the same, and
+            // what the store tells of left in this round.
+            if judges {
+                lock(&self.departures[parity]).told.extend(self.store.departed());
+            }
             let stopped = self.stop.load(Ordering::SeqCst);
             self.barrier.wait();
             if stopped {
                 break;
             }
-            if round % self.plan.threads as u64 == thread as u64 {
-                self.judge(parity);
+            if judges {
+                counts.departures += self.judge(parity);
                 counts.histories += 1;
             }
         }
@@ -110,12 +119,28 @@ impl<S: Store> Shared<'_, S> {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    fn judge(&self, parity: usize) {
+    /// Judges a round, and answers how many entries left in it.
+    fn judge(&self, parity: usize) -> u64 {
         let round = std::mem::take(&mut *lock(&self.rounds[parity]));
+        let mut departures = lock(&self.departures[parity]);
         let mut state = lock(&self.state);
-        match graph::judge(&round, &state) {
+        match graph::judge(&round, &state, &departures) {
             Ok(after) => *state = after,
             Err(wrong) => self.fail(wrong),
+        }
+        departures.told.drain().count() as u64
+    }
+
+    /// Makes entries leave now and then.
+    fn disturb(&self, rng: &mut Rng) {
+        let share = self.plan.profile.departures;
+        if share == 0 || !rng.percent(share) {
+            return;
+        }
+        match departure(rng, self.plan.window) {
+            Action::Evict(key) => self.store.evict(key),
+            Action::Press => self.store.press(),
+            _ => self.store.vacuum(),
         }
     }
 
@@ -140,6 +165,7 @@ impl<S: Store> Shared<'_, S> {
             let snap = self.store.snapshot();
             let claimed = snap.snapshot_timestamp();
             for _ in 0..length {
+                self.disturb(rng);
                 match probe.read(&snap, read(rng, self.plan.window)) {
                     Ok(()) => {}
                     Err(Stop::Wrong(wrong)) => return Err(wrong),
@@ -157,6 +183,7 @@ impl<S: Store> Shared<'_, S> {
         let claimed = txn.snapshot_timestamp();
         let mut refused = None;
         for _ in 0..length {
+            self.disturb(rng);
             let action = operation(rng, self.plan.window);
             let fresh = if action.writes() { self.fresh() } else { 0 };
             match probe.run(&txn, action, fresh) {
@@ -179,7 +206,11 @@ impl<S: Store> Shared<'_, S> {
         if rng.below(512) == 0 {
             self.store.vacuum();
         }
-        Ok(self.describe(kind, begin, claimed, &probe, outcome))
+        let judged = self.describe(kind, begin, claimed, &probe, outcome);
+        if outcome == Err(Abort::NoRoom) {
+            judged.check_wants_room()?;
+        }
+        Ok(judged)
     }
 
     fn fresh(&self) -> u64 {
@@ -225,5 +256,6 @@ fn count(counts: &mut Counts, outcome: Result<u64, Abort>) {
         Err(Abort::ReadOnlyPivot) => counts.read_only_pivots += 1,
         Err(Abort::WindowLost) => counts.windows_lost += 1,
         Err(Abort::SearchBudget) => counts.search_budgets += 1,
+        Err(Abort::NoRoom) => counts.no_room += 1,
     }
 }

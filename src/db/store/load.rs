@@ -19,6 +19,7 @@ use crate::db::store::state::{BucketState, Life, RangeState};
 use crate::error::{Error, Result};
 use crate::id::StoredId;
 use crate::mvcc::ops::Op;
+use crate::mvcc::table::Horizons;
 use crate::mvcc::tables::AnyTable;
 use crate::ssi::Needed;
 use crate::sync::thread;
@@ -65,8 +66,9 @@ impl Archive {
             load.operations(&deltas)?;
             load.touch(&deltas, &mut touched)?;
             let guard = engine.collector().pin();
-            let needed = Needed::from(self.recovered);
-            table.sweep((self.recovered, &needed), usize::MAX, &guard);
+            let (any, needed) = (self.recovered, Needed::from(self.recovered));
+            let horizons = Horizons { any, departed: any, needed: &needed };
+            table.sweep(horizons, usize::MAX, &guard);
         }
         bucket.ranges = touched;
         Ok(())

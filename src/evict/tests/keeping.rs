@@ -1,7 +1,8 @@
 //! What a keeper promises under any policy: nothing is lost or held twice, weights add up, what is
 //! pinned stays, and no call takes long.
 
-use super::super::{Census, Picked, Resident};
+use super::super::shard::Census;
+use super::super::{Picked, Resident};
 use super::bucket::{Bucket, Record, records};
 use super::traces::Rng;
 use super::{EvictionPolicy, POLICIES};
@@ -167,7 +168,7 @@ fn drain_hands_out_everything_once() {
     for (policy, _) in POLICIES {
         let records = records(3000);
         let bucket = filled(policy, &records);
-        assert_eq!(bucket.keeper.policy(), policy);
+
         records.iter().take(900).for_each(|record| record.pinned.store(true, SeqCst));
         bucket.keeper.pick(1000, &mut Picked::default());
         let left = bucket.keeper.census();
