@@ -164,7 +164,9 @@ impl Options {
         self
     }
 
-    /// Is told how far a recovery has come, now and then while the log is read.
+    /// Is told how far a recovery has come: now and then while the log is read, and at its end;
+    /// and the same for each bucket when it is opened for the first time, then from all threads
+    /// that bring it into memory. It must not use the database, which waits for it.
     pub fn on_recovery(mut self, progress: impl Fn(RecoveryStep) + Send + Sync + 'static) -> Self {
         self.files.progress = Some(Arc::new(progress));
         self
