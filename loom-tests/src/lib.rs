@@ -24,6 +24,7 @@ mod sync;
 #[path = "../../src/wal/mod.rs"]
 mod wal;
 
+pub mod durable_models;
 pub mod epoch_models;
 mod play;
 pub mod record_models;
