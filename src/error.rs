@@ -195,8 +195,8 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The database lives in memory, so there is nothing to be copied.
-    #[error("the database lives in memory")]
+    /// A database that lives in memory has no files: none to be copied, and none to be opened.
+    #[error("a database that lives in memory has no files")]
     InMemory,
 
     /// There is no database in the directory.

@@ -260,6 +260,14 @@ fn verify_tells_of_every_problem() {
     disk.edit(Path::new(tables[0]), |bytes| bytes[100] ^= 1);
     let verified = db.verify().unwrap();
     assert_eq!(verified.problems.len(), 1, "{:?}", verified.problems);
+    // In the log, too, in its first record since it was opened.
+    fill(&db, 80, 85);
+    let segment = db.stats().log.unwrap().position.get() >> 32;
+    let segment = Path::new(HOME).join(format!("wal-{segment:08x}.log"));
+    disk.edit(&segment, |bytes| bytes[4096 + 48 + 20] ^= 1);
+    let verified = db.verify().unwrap();
+    let in_log = verified.problems.iter().find(|it| it.path == segment);
+    assert!(in_log.is_some_and(|it| it.offset == 4096 + 48), "{:?}", verified.problems);
     disk.edit(&Path::new(HOME).join("MANIFEST"), |bytes| bytes[30] ^= 1);
     assert!(db.verify().unwrap().problems[0].path.ends_with("MANIFEST"));
 }

@@ -40,7 +40,7 @@ macro_rules! or_skip {
         match $possible {
             Ok(made) => made,
             Err(why) => {
-                println!("skipped: {why}");
+                child::skip(&why);
                 return;
             }
         }
@@ -455,7 +455,7 @@ fn refused() {
 fn single_failing_calls_lose_nothing_acknowledged() {
     let _alone = child::alone();
     if !child::has_program("strace", "--version") {
-        println!("skipped: strace is not installed");
+        child::skip("strace is not installed");
         return;
     }
     let (mut poisoned, mut unharmed) = (0, 0);

@@ -91,7 +91,7 @@ fn nothing_acknowledged_is_lost_to_kills_at_random_moments() {
 fn nothing_acknowledged_is_lost_to_kills_at_chosen_system_calls() {
     let _alone = child::alone();
     if !child::has_program("strace", "--version") {
-        println!("skipped: strace is not installed");
+        child::skip("strace is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ fn nothing_acknowledged_is_lost_to_kills_at_chosen_system_calls() {
             let output = { command }.output().unwrap();
             let told = String::from_utf8_lossy(&output.stderr);
             if told.contains("ptrace") && told.contains("not permitted") {
-                println!("skipped: strace may not trace here: {told}");
+                child::skip(&format!("strace may not trace here: {told}"));
                 return;
             }
             // The tracer dies the way of its child; one that is not killed ends well.

@@ -276,6 +276,37 @@ fn check_reachable(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Each row of the table with this header names a test as `file::test`, and each is there.
+fn check_named_tests(document: &str, header: &str, sources: &[Source]) -> Vec<String> {
+    let table = document.lines().skip_while(|line| !line.starts_with(header));
+    let rows: Vec<_> = table.take_while(|line| line.starts_with('|')).skip(2).collect();
+    let mut complaints = Vec::new();
+    if rows.is_empty() {
+        complaints.push(format!("no table begins with {header:?}"));
+    }
+    for row in rows {
+        let quoted = row.split('`').skip(1).step_by(2);
+        let paths = quoted.filter_map(|path| Some((path, path.split_once("::")?)));
+        let is_file = |file: &str| file.starts_with(|first: char| first.is_ascii_lowercase());
+        let named: Vec<_> = paths.filter(|(_, (file, _))| is_file(file)).collect();
+        if named.is_empty() {
+            complaints.push(format!("no test holds {row}"));
+        }
+        for (path, (file, test)) in named {
+            let (root, below) = (format!("tests/{file}.rs"), format!("tests/{file}/"));
+            let head = format!("#[test]\nfn {test}()");
+            let is_there = |source: &Source| {
+                (source.path == root || source.path.starts_with(&below))
+                    && source.text.contains(&head)
+            };
+            if !sources.iter().any(is_there) {
+                complaints.push(format!("`{path}` is no test"));
+            }
+        }
+    }
+    complaints
+}
+
 /// All Rust files of the repository but those in build folders.
 fn repository() -> Vec<Source> {
     fn walk(root: &Path, folder: &str, sources: &mut Vec<Source>) {
@@ -344,6 +375,31 @@ fn files_say_what_they_are_and_hold_no_markers() {
 #[test]
 fn every_file_is_part_of_the_crate() {
     assert_none(&check_reachable(&repository()));
+}
+
+#[test]
+fn promises_are_the_same_everywhere_and_name_the_tests_that_hold_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("it is a text");
+    let (readme, documentation) = (read("README.md"), read("src/txn/durability.md"));
+    assert!(readme.contains(&documentation), "one table for the README and the documentation");
+    let sources = repository();
+    for header in ["| level |", "| event |"] {
+        assert_none(&check_named_tests(&readme, header, &sources));
+    }
+}
+
+#[test]
+fn promises_rule_sees_rows_without_tests() {
+    let sources = [Source::new("tests/a/b.rs", "#[test]\nfn holds() {}\n")];
+    let complaints = |row: &str| {
+        let table = format!("| x | by |\n|---|---|\n{row}\n");
+        check_named_tests(&table, "| x |", &sources).len()
+    };
+    assert_eq!(complaints("| x | `a::holds` |"), 0);
+    assert_eq!(complaints("| x | `a::holds`, `a::is_gone`, `b::holds` |"), 2);
+    assert_eq!(complaints("| x | `Error::Io` |"), 1);
+    assert_eq!(check_named_tests("", "| x |", &sources).len(), 1);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod sync;
 #[path = "../../src/wal/mod.rs"]
 mod wal;
 
+pub mod durable_models;
 pub mod epoch_models;
 pub mod evict_models;
 mod play;

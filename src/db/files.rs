@@ -10,15 +10,30 @@ use crate::sync::Arc;
 use crate::txn::Durability;
 use crate::wal::{FlushPolicy, WalOptions};
 
-/// How far a recovery has come.
-#[derive(Clone, Copy, Debug)]
+/// How far a recovery has come. The last step of a kind says that it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct RecoveryStep {
-    /// Commits read from the log so far.
-    pub commits: u64,
-    /// Their bytes.
-    pub log_bytes: u64,
+pub enum RecoveryStep {
+    /// The log is read, while the database is opened.
+    Log {
+        /// Commits read so far.
+        commits: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A bucket is brought into memory, when it is opened for the first time.
+    Bucket {
+        /// Its name.
+        name: Arc<str>,
+        /// Entries of tables and operations of the log that were taken in so far.
+        done: u64,
+        /// All there are.
+        total: u64,
+    },
 }
+
+/// Whoever is told how far a recovery has come.
+pub(super) type Progress = Arc<dyn Fn(RecoveryStep) + Send + Sync>;
 
 /// What concerns the files.
 #[derive(Clone)]
@@ -27,7 +42,7 @@ pub(super) struct Files {
     pub(super) segment_bytes: u32,
     flush: Option<FlushPolicy>,
     pub(super) checkpoint: CheckpointPolicy,
-    pub(super) progress: Option<Arc<dyn Fn(RecoveryStep) + Send + Sync>>,
+    pub(super) progress: Option<Progress>,
     pub(super) has_threads: bool,
     pub(super) storage: Arc<dyn Storage>,
     /// Where everything random comes from; drawn anew for each opening unless set.

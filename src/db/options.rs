@@ -7,7 +7,7 @@ use crate::db::background::Background;
 use crate::db::files::{Files, RecoveryStep};
 use crate::db::store::{self, Keeper, Recovery};
 use crate::db::{Database, Home};
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "testing")]
 use crate::storage::{Sabotages, Storage};
 use crate::sync::Arc;
@@ -124,7 +124,9 @@ impl Options {
 
 /// Durable databases.
 impl Options {
-    /// What a commit survives: [`Durability::Full`] unless set.
+    /// What a commit survives: [`Durability::Full`] unless set. A database in a directory is at
+    /// least [`Durability::Relaxed`]; for one that writes nothing there is
+    /// [`in_memory`](Self::in_memory).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.files.durability = durability;
         self
@@ -188,7 +190,9 @@ impl Options {
         self
     }
 
-    /// Is told how far a recovery has come, now and then while the log is read.
+    /// Is told how far a recovery has come: now and then while the log is read, and at its end;
+    /// and the same for each bucket when it is opened for the first time, then from all threads
+    /// that bring it into memory. It must not use the database, which waits for it.
     pub fn on_recovery(mut self, progress: impl Fn(RecoveryStep) + Send + Sync + 'static) -> Self {
         self.files.progress = Some(Arc::new(progress));
         self
@@ -230,7 +234,8 @@ impl Options {
     /// [`Error::AlreadyOpen`](crate::Error::AlreadyOpen) if another handle has it, in this process
     /// or another one. [`Error::Log`](crate::Error::Log) and
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) if its files are damaged or of another
-    /// version. [`Error::Io`](crate::Error::Io).
+    /// version. [`Error::Io`](crate::Error::Io). [`Error::InMemory`](crate::Error::InMemory) if
+    /// [`Durability::InMemory`] was asked for.
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<Database> {
         Ok(self.recover(directory)?.0)
     }
@@ -241,6 +246,9 @@ impl Options {
     ///
     /// As [`open`](Self::open).
     pub fn recover(&self, directory: impl AsRef<Path>) -> Result<(Database, Recovery)> {
+        if self.files.durability == Durability::InMemory {
+            return Err(Error::InMemory);
+        }
         let (store, recovery) = store::open(directory.as_ref(), self.files.clone())?;
         let keeper = Arc::new(Keeper::new(store));
         let engine = store::engine(&keeper, &self.settings);

@@ -14,7 +14,8 @@
 //! every commit that [`Full`](crate::Durability::Full) acknowledged and everything that a `sync`
 //! returned for; after the death of the process alone, every commit that returned. Less is an
 //! error and never a silent cut: each record says how far the log was durable when it was written,
-//! so damage before that point is told from a torn tail behind it.
+//! so damage before that point is told from a torn tail behind it. And each segment that the log
+//! left names the next one: if that is gone as a whole, it is missed.
 //!
 //! # One order
 //!

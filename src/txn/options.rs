@@ -21,16 +21,12 @@ pub enum Isolation {
 
 /// What a commit survives.
 ///
-/// | level | a commit returns when | killed process | power loss | tests |
-/// |---|---|---|---|---|
-/// | `InMemory` | it is visible | all gone | all gone | |
-/// | `Relaxed` | its record is in the mapped log | kept | a bounded tail may go | kill, crash |
-/// | `Full` | its record is on the device | kept | kept | kill, crash, faults |
+#[doc = include_str!("durability.md")]
 ///
-/// What goes is always the newest, and never leaves a hole. The tests are those of the repository
-/// that hold the row: real processes killed, a simulated disk, real disks that fail.
-///
-/// After any crash the recovered state is exactly the first commits in the order of commit.
+/// After any crash the recovered state is exactly the first commits in the order of commit. How
+/// often the log is synced at `Relaxed` is set by [`Options`](crate::Options). Each row names the
+/// tests of the repository that hold it, by file and function: real processes are killed, a
+/// simulated disk loses, tears and refuses, real file systems lose their power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {

@@ -171,9 +171,7 @@ pub(super) fn read_link(segment: &Segment) -> Result<Option<Lsn>, WalError> {
     let bounds = (RECORDS, segment.size());
     let mut scanner = Scanner::new(segment, bounds, Timestamp::ZERO, Sabotages::default());
     Ok(match scanner.step()? {
-        Step::Record(Record { kind: Kind::Link, payload, .. }) => {
-            payload.first_chunk().map(|raw| Lsn::from_raw(u64::from_le_bytes(*raw)))
-        }
+        Step::Record(record) if record.kind == Kind::Link => record.pointer(),
         _ => None,
     })
 }

@@ -28,7 +28,7 @@ pub(crate) const HEADER: usize = 40;
 pub(super) const ALIGNMENT: usize = 8;
 /// The largest payload.
 pub(crate) const PAYLOAD_MAX: usize = 1 << 30;
-/// The frame of a link: its payload is one position.
+/// The frame of a link or a seal: its payload is one position.
 pub(super) const LINK_FRAME: usize = HEADER + 8;
 
 /// What a record is for.
@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Link = 2,
     /// Nothing but the durable position.
     Mark = 3,
-    /// The last record of a segment that was left with room in it.
+    /// The last record of a segment that was left; the payload is where the log goes on.
     Seal = 4,
 }
 
@@ -70,6 +70,18 @@ pub(crate) struct Record<'a> {
     pub(crate) ops: u16,
     /// What the transaction wrote.
     pub(crate) payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// The position in a link or a seal.
+    pub(super) fn pointer(&self) -> Option<Lsn> {
+        self.payload.first_chunk().map(|raw| Lsn::from_raw(u64::from_le_bytes(*raw)))
+    }
+
+    /// Where the log goes on, if this is a seal.
+    pub(super) fn seal(&self) -> Option<Lsn> {
+        self.pointer().filter(|_| self.kind == Kind::Seal)
+    }
 }
 
 /// Where the checksums of a segment's headers begin.
@@ -145,8 +157,8 @@ impl Header {
         let length = self.length as usize;
         let fits = match kind {
             Kind::Commit => length >= HEADER,
-            Kind::Link => length == LINK_FRAME,
-            Kind::Mark | Kind::Seal => length == HEADER,
+            Kind::Link | Kind::Seal => length == LINK_FRAME,
+            Kind::Mark => length == HEADER,
         };
         if fits && self.flags == 0 { Ok(kind) } else { Err(Flaw::Field) }
     }
@@ -269,17 +281,17 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// A link, with the end of the log before it.
-    pub(super) fn link(
-        (lsn, durable, timestamp): (Lsn, Lsn, Timestamp),
-        end_before: Lsn,
-        database: DatabaseId,
-        seed: u32,
+    /// A link, with the end of the log before it, or a seal, with the place where it goes on.
+    pub(super) fn pointer(
+        kind: Kind,
+        place: (Lsn, Lsn, Timestamp),
+        to: Lsn,
+        (database, seed): (DatabaseId, u32),
     ) -> Self {
-        let payload = end_before.get().to_le_bytes();
+        let payload = to.get().to_le_bytes();
         let payload_crc = crc32(payload_seed(database), &payload);
         let length = LINK_FRAME;
-        let header = Self::header(Kind::Link, (lsn, durable, timestamp), length, payload_crc);
+        let header = Self::header(kind, place, length, payload_crc);
         let mut bytes = [0; LINK_FRAME];
         let (front, back) = bytes.split_at_mut(HEADER);
         front.copy_from_slice(&header.encode(seed));
@@ -287,14 +299,9 @@ impl Note {
         Self { bytes, length }
     }
 
-    /// A mark or a seal.
-    pub(super) fn plain(
-        kind: Kind,
-        place: (Lsn, Lsn, Timestamp),
-        database: DatabaseId,
-        seed: u32,
-    ) -> Self {
-        let header = Self::header(kind, place, HEADER, payload_seed(database));
+    /// A mark.
+    pub(super) fn mark(place: (Lsn, Lsn, Timestamp), (database, seed): (DatabaseId, u32)) -> Self {
+        let header = Self::header(Kind::Mark, place, HEADER, payload_seed(database));
         let mut bytes = [0; LINK_FRAME];
         *bytes.first_chunk_mut().expect("a link is longer than a header") = header.encode(seed);
         Self { bytes, length: HEADER }

@@ -28,7 +28,7 @@ use crate::wal::error::WalError;
 use crate::wal::find::{Sighting, sight};
 use crate::wal::group::Group;
 use crate::wal::options::{Scope, WalOptions};
-use crate::wal::record::{LINK_FRAME, Note, Record};
+use crate::wal::record::{Kind, LINK_FRAME, Note, Record};
 use crate::wal::scan::{Live, Recovered, Scanned, scan};
 use crate::wal::segment::{Header, Maker, RECORDS};
 use crate::wal::stock::Stock;
@@ -94,7 +94,7 @@ impl Wal {
         options: WalOptions,
         scanned: Scanned,
     ) -> Result<Self, WalError> {
-        let Scanned { mut live, free, junk, temporary, highest, recovered } = scanned;
+        let Scanned { mut live, mut free, promised, junk, temporary, highest, recovered } = scanned;
         settle(&disk, &live, recovered.durable)?;
         disk.sync_names()?;
         for path in junk.iter().chain(&temporary) {
@@ -106,10 +106,14 @@ impl Wal {
         let active = if let Some(old) = live.pop_if(|_| appends_to_old) {
             part_of(old, &Maker { disk: &disk, is_mapped: !options.is_full })?
         } else {
+            // The one that a seal names stays until the link over it is durable.
+            let kept: Vec<_> =
+                free.extract_if(.., |it| Some(it.id()) == promised).map(Arc::new).collect();
             stock.put_back(free.into_iter().map(Arc::new));
             let (empty, end) = split_empty(&mut live, recovered.end);
             let part = begin(&stock, &disk, database, (end, last))?;
-            stock.put_back(empty.into_iter().map(|live| Arc::new(live.segment)));
+            stock
+                .put_back(kept.into_iter().chain(empty.into_iter().map(|it| Arc::new(it.segment))));
             part
         };
         tell(stock.trim(&disk));
@@ -194,7 +198,7 @@ fn begin(
     let link = |header: &Header| {
         let seed = header.record_seed();
         let place = (Lsn::new(header.segment, RECORDS), end, last);
-        Note::link(place, end, database, seed).frame().to_vec()
+        Note::pointer(Kind::Link, place, end, (database, seed)).frame().to_vec()
     };
     let mut part = Part::new(stock.begin(disk, link)?, RECORDS, end);
     part.end += u32::try_from(LINK_FRAME).expect("a link is short");

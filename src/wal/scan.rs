@@ -10,6 +10,8 @@
 //! 2. The first flaw ends the log: a torn tail. If a record anywhere behind it, or the manifest,
 //!    proves that the log had been durable beyond the flaw, it is damage.
 //! 3. A position that a link jumps over stands for the beginning of the segment with that link.
+//! 4. A seal names the segment in which the log goes on, whose name was durable before. It stays
+//!    until something else follows on the seal; if it is not there, what was in it is lost.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,11 +21,11 @@ use crate::id::{Lsn, SegmentId, Timestamp};
 use crate::storage::Access;
 use crate::wal::disk::Disk;
 use crate::wal::error::{Flaw, WalError};
-use crate::wal::find::{Found, find};
+use crate::wal::find::{Files, Found, find};
 use crate::wal::options::Scope;
 use crate::wal::reader::{Remains, Scanner, Step, probe};
 use crate::wal::record::{Kind, Record};
-use crate::wal::segment::{RECORDS, Segment};
+use crate::wal::segment::{RECORDS, Segment, path_of};
 
 /// How the log was found.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(super) struct Scanned {
     pub(super) live: Vec<Live>,
     /// Segments in which nothing of the log lies.
     pub(super) free: Vec<Segment>,
+    /// The one of them that the seal at the end of the log names (keeps 4).
+    pub(super) promised: Option<SegmentId>,
     /// Files with the name of a segment and a bad header.
     pub(super) junk: Vec<PathBuf>,
     /// Files that were being made.
@@ -96,7 +100,7 @@ pub(super) fn scan<E: From<WalError>>(
         walk.follow(start, &mut files.found, visit)?;
     }
     let remains = walk.remains(&files.found)?;
-    damage.extend(walk.proven_damage());
+    damage.extend(walk.lost_segment(&files).or_else(|| walk.proven_damage()));
     refuse(&damage, scope)?;
     let recovered = Recovered {
         end: walk.position,
@@ -111,6 +115,7 @@ pub(super) fn scan<E: From<WalError>>(
     };
     Ok(Scanned {
         live: walk.live,
+        promised: walk.sealed.map(Lsn::segment),
         free: files.found.into_values().map(|found| found.segment).collect(),
         junk: files.junk,
         temporary: files.temporary,
@@ -139,6 +144,8 @@ struct Walk<'a> {
     durable: Lsn,
     bytes: u64,
     live: Vec<Live>,
+    /// Where the log goes on, if it came to a seal.
+    sealed: Option<Lsn>,
 }
 
 impl<'a> Walk<'a> {
@@ -152,6 +159,7 @@ impl<'a> Walk<'a> {
             durable: scope.clean_end.unwrap_or(Lsn::ZERO).max(scope.durable),
             bytes: 0,
             live: Vec::new(),
+            sealed: None,
         }
     }
 
@@ -222,9 +230,9 @@ impl<'a> Walk<'a> {
                     self.durable = self.durable.max(record.durable);
                     self.bytes += record.end.get().saturating_sub(record.lsn.get());
                     live.commits += u64::from(record.kind == Kind::Commit);
-                    let is_sealed = record.kind == Kind::Seal;
+                    self.sealed = record.seal();
                     visit(record)?;
-                    if is_sealed {
+                    if self.sealed.is_some() {
                         break None;
                     }
                 }
@@ -256,6 +264,15 @@ impl<'a> Walk<'a> {
         }
         self.durable = self.durable.max(all.durable);
         Ok(all)
+    }
+
+    /// Invariant 4.
+    fn lost_segment(&self, files: &Files) -> Option<WalError> {
+        let next = self.sealed.filter(|_| self.flaw == Flaw::End)?;
+        let is_there = files.found.contains_key(&next.segment());
+        let is_junk = files.junk.contains(&path_of(self.disk.directory(), next));
+        let is_lost = !is_there && !is_junk;
+        is_lost.then(|| WalError::missing(self.disk.directory(), next.segment()))
     }
 
     /// Invariant 2.

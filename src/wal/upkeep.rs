@@ -10,7 +10,7 @@ use crate::storage::Sabotage;
 use crate::sync::Arc;
 use crate::wal::error::WalError;
 use crate::wal::reader::{Scanner, Step};
-use crate::wal::record::{HEADER, Kind, Record};
+use crate::wal::record::Record;
 use crate::wal::segment::Segment;
 use crate::wal::writer::{Idle, Wal, count};
 
@@ -84,11 +84,7 @@ impl Wal {
     pub(crate) fn mark(&self) -> Result<bool, WalError> {
         let mut tail = self.tail.lock();
         self.disk.poison().check()?;
-        if tail.is_marked || tail.room() < HEADER {
-            return Ok(false);
-        }
-        self.note(&mut tail, Kind::Mark)?;
-        Ok(true)
+        self.append_mark(&mut tail)
     }
 
     /// Makes everything durable, and leaves a witness of it. Returns the end of the log, for the

@@ -33,6 +33,9 @@ use crate::wal::segment::RECORDS;
 use crate::wal::stock::Stock;
 use crate::wal::tail::{Part, Tail};
 
+/// Room that is kept in every segment for the record that says where the log goes on.
+const SEAL: usize = LINK_FRAME;
+
 /// The log of one database, open for appending.
 #[derive(Debug)]
 pub(crate) struct Wal {
@@ -188,31 +191,40 @@ impl Wal {
     }
 
     fn make_room(&self, tail: &mut Tail, frame: usize) -> Result<(), WalError> {
-        if frame <= tail.room() {
+        if frame + SEAL <= tail.room() {
             return Ok(());
         }
-        let bytes = (RECORDS as usize + LINK_FRAME + frame).next_multiple_of(RECORDS as usize);
+        let bytes = RECORDS as usize + LINK_FRAME + frame + SEAL;
+        let bytes = bytes.next_multiple_of(RECORDS as usize);
         let bytes = u32::try_from(bytes).expect("a payload is at most 1 GiB");
         let next = self.stock.take(&self.disk, bytes)?;
-        if tail.room() >= HEADER {
-            self.note(tail, Kind::Seal)?;
+        // There is room, but where a rule is broken and the log goes on in an old segment.
+        if tail.room() >= SEAL {
+            self.point(tail, Kind::Seal, next.segment.at(RECORDS))?;
         }
         let end_before = tail.end();
-        let salted = next.segment.header_seed();
         tail.switch(Part::new(next, RECORDS, end_before));
-        let place = (tail.end(), self.claim(tail), tail.last);
-        let link = Note::link(place, end_before, self.database, salted);
-        self.put(tail, link.frame())
+        self.point(tail, Kind::Link, end_before)
     }
 
-    /// Appends a mark or a seal, for which there is room.
-    pub(super) fn note(&self, tail: &mut Tail, kind: Kind) -> Result<(), WalError> {
+    /// Appends a link or a seal, for which there is room.
+    fn point(&self, tail: &mut Tail, kind: Kind, to: Lsn) -> Result<(), WalError> {
         let place = (tail.end(), self.claim(tail), tail.last);
-        let seed = tail.active.segment.header_seed();
-        let note = Note::plain(kind, place, self.database, seed);
-        self.put(tail, note.frame())?;
-        tail.is_marked = kind == Kind::Mark;
-        Ok(())
+        let seeds = (self.database, tail.active.segment.header_seed());
+        self.put(tail, Note::pointer(kind, place, to, seeds).frame())
+    }
+
+    /// Appends a mark, unless nothing was appended since the last one or there is no room. Says
+    /// whether it did.
+    pub(super) fn append_mark(&self, tail: &mut Tail) -> Result<bool, WalError> {
+        if tail.is_marked || tail.room() < HEADER + SEAL {
+            return Ok(false);
+        }
+        let place = (tail.end(), self.claim(tail), tail.last);
+        let seeds = (self.database, tail.active.segment.header_seed());
+        self.put(tail, Note::mark(place, seeds).frame())?;
+        tail.is_marked = true;
+        Ok(true)
     }
 
     /// The position that the next record says is durable (2).

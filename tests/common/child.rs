@@ -2,6 +2,7 @@
 //!
 //! The child runs one test that is ignored otherwise, and is told what to do by the environment.
 
+use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -77,6 +78,14 @@ pub(crate) fn told(child: &mut Child) -> String {
 pub(crate) fn succeed(mut command: Command) {
     let Output { status, stderr, .. } = command.output().expect("the child can be started");
     assert!(status.success(), "the child failed: {status}\n{}", String::from_utf8_lossy(&stderr));
+}
+
+/// Says that the test which runs is skipped, and why: not by what the harness captures of tests
+/// that succeed, so never silently.
+pub(crate) fn skip(why: &str) {
+    let test = thread::current();
+    let line = format!("skipped: {}: {why}\n", test.name().unwrap_or("a test"));
+    std::io::stderr().write_all(line.as_bytes()).expect("the standard error can be written to");
 }
 
 /// Whether a program is there to be run.

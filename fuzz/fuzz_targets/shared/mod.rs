@@ -82,6 +82,16 @@ pub fn last_with(disk: &FaultDisk, end: &str) -> PathBuf {
     found.expect("the database has one")
 }
 
+/// The segment of the log that was written to last.
+pub fn newest_segment(disk: &FaultDisk) -> PathBuf {
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let written = files(disk).into_iter().filter(is_log).rfind(|path| {
+        // Behind the header's page there is a record.
+        content(disk, path).get(4096).is_some_and(|&byte| byte != 0)
+    });
+    written.expect("something was committed")
+}
+
 fn names_a_file(error: &Error) -> bool {
     match error {
         Error::Log(

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use crate::db::files::Progress;
 use crate::db::store::state::State;
 use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::Storage;
@@ -20,5 +21,7 @@ pub(in crate::db) struct Archive {
     pub(super) recovered: Timestamp,
     /// Where the log ended then.
     pub(super) recovered_end: Lsn,
+    /// Is told how far the loading of a bucket has come.
+    pub(super) progress: Option<Progress>,
     pub(super) state: Mutex<State>,
 }

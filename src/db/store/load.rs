@@ -8,12 +8,14 @@
 //!
 //! 1. Nobody knows the table before it is whole; if loading fails, nothing has changed.
 //! 2. Operations on one key are applied in the order of the log.
+//! 3. Progress is told now and then, by whichever thread gets there, and once at the end.
 
 use std::num::NonZero;
 
 use crate::checkpoint::table::Table;
 use crate::checkpoint::{Entry, Operation};
 use crate::crc::crc32;
+use crate::db::files::RecoveryStep;
 use crate::db::store::archive::Archive;
 use crate::db::store::state::{BucketState, Life, RangeState};
 use crate::error::{Error, Result};
@@ -22,7 +24,7 @@ use crate::mvcc::ops::Op;
 use crate::mvcc::table::Horizons;
 use crate::mvcc::tables::AnyTable;
 use crate::ssi::Needed;
-use crate::sync::thread;
+use crate::sync::{AtomicU64, Ordering, thread};
 use crate::txn::Engine;
 
 /// Entries below which a second thread is not worth its start.
@@ -30,6 +32,8 @@ const SHARE_MIN: u64 = 20_000;
 const THREADS_MAX: usize = 8;
 /// Operations that are applied under one pin.
 const BATCH: usize = 1024;
+/// Entries and operations between two reports of progress.
+const REPORT_EVERY: u64 = 50_000;
 
 /// What is to be done by all threads together, and what each of them does.
 struct Load<'a> {
@@ -37,6 +41,9 @@ struct Load<'a> {
     engine: &'a Engine,
     bucket: &'a BucketState,
     table: &'a dyn AnyTable,
+    /// Entries and operations taken in, of how many.
+    done: AtomicU64,
+    total: u64,
 }
 
 impl Archive {
@@ -59,7 +66,9 @@ impl Archive {
         check_bounds(bucket, &ranges)?;
         let deltas = bucket.deltas.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
         let mut touched = bucket.ranges.clone();
-        let load = Load { archive: self, engine, bucket, table };
+        let entries = ranges.iter().chain(&deltas).map(Table::len).sum::<u64>();
+        let (done, total) = (AtomicU64::new(0), entries + pending.len() as u64);
+        let load = Load { archive: self, engine, bucket, table, done, total };
         load.ranges(&ranges)?;
         let has_operations = !deltas.is_empty() || !pending.is_empty();
         if has_operations {
@@ -70,6 +79,7 @@ impl Archive {
             let horizons = Horizons { any, departed: any, needed: &needed };
             table.sweep(horizons, usize::MAX, &guard);
         }
+        load.tell(total);
         bucket.ranges = touched;
         Ok(())
     }
@@ -84,6 +94,23 @@ impl Load<'_> {
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         cores.min(useful).clamp(1, THREADS_MAX)
+    }
+
+    /// Counts what was taken in, and tells of it now and then (keeps 3).
+    fn note(&self, more: u64) {
+        // Relaxed: a count that nothing is read because of.
+        let before = self.done.fetch_add(more, Ordering::Relaxed);
+        let now = before + more;
+        if before / REPORT_EVERY < now / REPORT_EVERY && now < self.total {
+            self.tell(now);
+        }
+    }
+
+    fn tell(&self, done: u64) {
+        if let Some(progress) = &self.archive.progress {
+            let name = self.bucket.name.clone();
+            progress(RecoveryStep::Bucket { name, done, total: self.total });
+        }
     }
 
     fn decode_error(&self, source: crate::codec::DecodeError) -> Error {
@@ -103,10 +130,13 @@ impl Load<'_> {
             for &(table, at) in chunk {
                 let block = table.read_block(at, &mut buffer)?;
                 let guard = self.engine.collector().pin();
+                let mut count = 0;
                 for Entry { key, value, .. } in block.entries() {
                     let loaded = self.table.load(key, Some(value), self.archive.recovered, &guard);
                     loaded.map_err(|source| self.decode_error(source))?;
+                    count += 1;
                 }
+                self.note(count);
             }
             Ok(())
         })
@@ -153,6 +183,7 @@ impl Load<'_> {
                 done += 1;
                 if done % BATCH == 0 {
                     guard = self.engine.collector().pin();
+                    self.note(BATCH as u64);
                 }
                 let loaded = self.table.load(key, value, self.archive.recovered, &guard);
                 loaded.map_err(|source| self.decode_error(source))

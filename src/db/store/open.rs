@@ -108,8 +108,9 @@ pub(super) fn recover<T>(
     let newest_table = newest_table(&manifest);
     let last = manifest.last_timestamp;
     let mut state = State::new(manifest);
-    let mut replay = Replay { state: &mut state, directory, files, seen: NOTHING_SEEN };
+    let mut replay = Replay { state: &mut state, directory, files, commits: 0, bytes: 0 };
     let (log, recovered) = read(&scope, &mut |record| replay.apply(&record))?;
+    replay.tell();
     if recovered.end < newest_table {
         return Err(ahead(directory, newest_table, recovered.end));
     }
@@ -120,6 +121,7 @@ pub(super) fn recover<T>(
         database: scope.database,
         recovered: newest,
         recovered_end: recovered.end,
+        progress: files.progress.clone(),
         state: Mutex::new(state),
     };
     let was_closed = scope.clean_end == Some(recovered.end);
@@ -156,8 +158,6 @@ fn create(storage: &dyn Storage, directory: &Path, files: &Files) -> Result<Mani
     Ok(manifest)
 }
 
-const NOTHING_SEEN: RecoveryStep = RecoveryStep { commits: 0, log_bytes: 0 };
-
 /// Commits between two reports of progress.
 const REPORT_EVERY: u64 = 10_000;
 
@@ -165,7 +165,8 @@ struct Replay<'a> {
     state: &'a mut State,
     directory: &'a Path,
     files: &'a Files,
-    seen: RecoveryStep,
+    commits: u64,
+    bytes: u64,
 }
 
 impl Replay<'_> {
@@ -177,14 +178,18 @@ impl Replay<'_> {
             self.state.replay(op, record.timestamp);
             Ok(())
         })?;
-        self.seen.commits += 1;
-        self.seen.log_bytes += record.payload.len() as u64;
-        if self.seen.commits.is_multiple_of(REPORT_EVERY)
-            && let Some(progress) = &self.files.progress
-        {
-            progress(self.seen);
+        self.commits += 1;
+        self.bytes += record.payload.len() as u64;
+        if self.commits.is_multiple_of(REPORT_EVERY) {
+            self.tell();
         }
         Ok(())
+    }
+
+    fn tell(&self) {
+        if let Some(progress) = &self.files.progress {
+            progress(RecoveryStep::Log { commits: self.commits, bytes: self.bytes });
+        }
     }
 }
 

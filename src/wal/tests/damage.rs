@@ -231,6 +231,37 @@ fn damage_names_its_place_and_its_witness() {
     assert!(matches!(recovered.damage[..], [WalError::Corruption { .. }]));
 }
 
+/// A seal names the segment in which the log goes on: if that is gone with all that was in it, this
+/// is told, although a spare is there and nothing else proves that there was more.
+#[test]
+fn lost_last_segment_is_missed() {
+    for has_spare in [false, true] {
+        let disk = FaultDisk::new(1);
+        let (wal, _) = open(&disk);
+        commit_all(&wal, 1..=9, 1500);
+        let last = wal.position().segment();
+        if has_spare {
+            wal.prepare_spare().unwrap();
+        }
+        drop(wal);
+        disk.delete(Path::new(&format!("wal-{last}.log")));
+        for is_read in [true, false] {
+            let outcome = if is_read {
+                look(&disk, &all()).map(drop)
+            } else {
+                open_with(&disk, &all(), small()).map(drop)
+            };
+            let Err(WalError::MissingSegment { segment, .. }) = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert_eq!(segment, last.to_string());
+        }
+        let (recovered, found) = look(&disk, &Scope { tolerates_damage: true, ..all() }).unwrap();
+        assert_eq!(found, contents(1..=8, 1500));
+        assert!(matches!(recovered.damage[..], [WalError::MissingSegment { .. }]));
+    }
+}
+
 proptest! {
     /// Files of any content under a segment's name are refused or ignored, and never a panic.
     #[test]

@@ -246,8 +246,8 @@ fn bytes_since_counts_the_log_and_not_the_files() {
     assert_eq!(wal.bytes_since(ends[18]), 744);
     // Three switches, each with a seal and a link.
     assert_eq!(wal.stats().segments, 4);
-    assert_eq!(wal.bytes_since(start), 20 * 744 + 3 * (40 + 48));
-    assert_eq!(wal.bytes_since(Lsn::ZERO), 20 * 744 + 3 * (40 + 48) + 48);
+    assert_eq!(wal.bytes_since(start), 20 * 744 + 3 * (48 + 48));
+    assert_eq!(wal.bytes_since(Lsn::ZERO), 20 * 744 + 3 * (48 + 48) + 48);
 }
 
 #[test]
