@@ -61,9 +61,14 @@ mod epoch;
 mod error;
 #[cfg_attr(
     not(test),
-    allow(dead_code, reason = "the engine is joined to it in a change of its own")
+    allow(dead_code, unused_imports, reason = "the engine is joined to it in another change")
 )]
 mod evict;
+#[cfg_attr(
+    not(test),
+    allow(dead_code, unused_imports, reason = "the engine is joined to it in another change")
+)]
+mod heap;
 mod id;
 #[expect(unsafe_code, reason = "versions are reached by raw pointer and outlive a pin by rule")]
 mod mvcc;
@@ -93,6 +98,7 @@ pub use db::{
 };
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use evict::EvictionPolicy;
+pub use heap::{HeapSize, allocated};
 pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
 pub use mvcc::{Key, Lookup, Prefix, Value};

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("codec", 1),
     ("crc", 0),
     ("epoch", 1),
+    ("heap", 1),
     ("storage", 1),
     ("skiplist", 2),
     ("ssi", 2),
