@@ -92,7 +92,7 @@ pub use db::{
 };
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use evict::EvictionPolicy;
-pub use heap::HeapSize;
+pub use heap::{HeapSize, allocated};
 pub use id::{Lsn, Timestamp};
 pub use mvcc::range::Range;
 pub use mvcc::terms::Departure;

@@ -8,6 +8,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Bound;
 
+mod kept;
+
+pub use kept::KeptKeys;
+
 pub use crate::storage::{
     Access, Call, Disk, Fault, FaultDisk, File, Lock, Map, Moment, Op, Sabotage, Sabotages, Storage,
 };

@@ -1,7 +1,7 @@
 //! Models of the keeper over the shipped files: what is handed out, let go and admitted again.
 //!
-//! The records follow the rule that the keeper asks of its callers: whether a record has a value and
-//! whether it is held are two bits of one word, and only whoever sets the second one admits.
+//! The records follow the rule that the keeper asks of its callers: whether a record has a value
+//! and whether it is held are two bits of one word, and only whoever sets the second one admits.
 
 use crate::evict::{EvictionPolicy, Keeper, Picked, Resident};
 use crate::play::{Role, play};

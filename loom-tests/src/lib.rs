@@ -13,7 +13,7 @@ mod crc;
 mod epoch;
 #[path = "../../src/evict/mod.rs"]
 mod evict;
-#[path = "../../src/heap.rs"]
+#[path = "../../src/heap/mod.rs"]
 mod heap;
 #[path = "../../src/id.rs"]
 mod id;
