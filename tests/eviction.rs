@@ -216,6 +216,33 @@ fn limit_of_the_database_is_shared() {
 }
 
 #[test]
+fn limit_holds_when_entries_that_left_come_back() {
+    let limit = 60_000;
+    for policy in POLICIES {
+        let db = Database::in_memory();
+        let cache = cache(&db, policy, limit);
+        for key in 0..50 {
+            cache.insert(key, "first".into()).unwrap();
+        }
+        // It overwrites entries that it sees, and that have left when it commits.
+        let tx = db.begin();
+        for key in 0..50 {
+            assert_eq!(tx.insert(&cache, key, "again".into()).unwrap().unwrap(), "first");
+        }
+        for key in 0..50 {
+            assert!(cache.evict(&key).unwrap());
+        }
+        for key in 100..1000 {
+            cache.insert(key, "another".into()).unwrap();
+        }
+        tx.commit().unwrap();
+        let memory = used(&db, "cache");
+        assert!(limited(&memory) <= limit, "{policy:?}: {memory:?}");
+        db.check();
+    }
+}
+
+#[test]
 fn pinned_entries_stay() {
     for policy in POLICIES {
         let db = Database::in_memory();
@@ -531,8 +558,9 @@ fn read_of_an_entry_that_left_is_overwritten_by_its_return() {
         db.vacuum(usize::MAX);
     }
     // Others take the memory that was given up, if it was.
-    for key in 100..200 {
-        second.insert(&cache, key, "another".into()).unwrap();
+    let spare = db.bucket::<u64, String>("spare").unwrap();
+    for key in 0..100 {
+        spare.insert(key, "another".into()).unwrap();
     }
     second.insert(&cache, 1, "back".into()).unwrap();
     assert!(matches!(second.commit(), Err(Error::Conflict(_))), "neither can be first");

@@ -44,6 +44,66 @@ fn reference_store_is_accepted_at_both_levels() {
     }
 }
 
+/// A profile with evictions.
+fn evicting(level: Level) -> Profile {
+    Profile { departures: 20, ..Profile::at(level) }
+}
+
+#[test]
+fn reference_store_is_accepted_when_its_entries_leave() {
+    for level in LEVELS {
+        let counts = volume(|_| Reference::new(Bug::None), small(evicting(level), 4_000));
+        let counts = counts.unwrap_or_else(|failure| panic!("{}", failure.report()));
+        eprintln!("{level:?}: {counts:?}");
+        assert!(counts.departures > 1_000 && counts.commits > 4_000, "{counts:?}");
+        let counts = run(&Reference::new(Bug::None), tight(evicting(level), 100));
+        let counts = counts.unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(counts.departures > 100 && counts.commits > 500, "{counts:?}");
+    }
+}
+
+#[test]
+fn every_bug_of_eviction_is_caught_on_one_thread() {
+    use Level::{Serializable, Snapshot};
+    let cases: [(Bug, Level, &[&str]); 7] = [
+        (Bug::EvictionInPlace, Snapshot, &["snapshot not read", "read not repeatable"]),
+        (Bug::EvictionUntold, Snapshot, &["snapshot not read"]),
+        (Bug::EvictionUndone, Snapshot, &["snapshot not read", "left without being there"]),
+        (Bug::EvictionHidesWriter, Snapshot, &["lost update"]),
+        (Bug::EvictionRefusesWriters, Snapshot, &["write conflict without cause"]),
+        (Bug::EvictionRefusesWriters, Serializable, &["write conflict without cause"]),
+        (Bug::EvictionRefusesReaders, Serializable, &["abort without a cycle"]),
+    ];
+    for (bug, level, rules) in cases {
+        let found = volume(|_| Reference::new(bug), small(evicting(level), PATIENCE));
+        let failure = found.expect_err(&format!("{bug:?} was not noticed"));
+        eprintln!("{bug:?}: after {} histories\n{}", failure.after, failure.report());
+        assert!(rules.contains(&failure.wrong.rule), "{bug:?}: {}", failure.report());
+        assert!(failure.steps.len() <= 16, "{bug:?} did not shrink: {}", failure.report());
+    }
+}
+
+#[test]
+fn bugs_of_eviction_between_threads_are_caught() {
+    let cases: [(Bug, Level, &[&str]); 5] = [
+        (
+            Bug::EvictionInPlace,
+            Level::Snapshot,
+            &["read not repeatable", "seen after it left", "left before it came"],
+        ),
+        (Bug::EvictionUntold, Level::Snapshot, &["snapshot not read", "value from nowhere"]),
+        (Bug::EvictionUndone, Level::Snapshot, &["seen after it left", "snapshot not read"]),
+        (Bug::EvictionHidesWriter, Level::Snapshot, &["lost update"]),
+        (Bug::AbsentReadUntracked, Level::Serializable, &["not serializable"]),
+    ];
+    for (bug, level, rules) in cases {
+        let found = run(&Reference::new(bug), tight(evicting(level), PATIENCE / 64));
+        let wrong = found.expect_err(&format!("{bug:?} was not noticed"));
+        eprintln!("{bug:?} at {level:?}: {}", wrong.rule);
+        assert!(rules.contains(&wrong.rule), "{bug:?}: {wrong}");
+    }
+}
+
 /// Each bug, the level it shows at, and the rules one of which must be reported.
 const BUGS: [(Bug, Level, &[&str]); 13] = [
     (Bug::OwnWriteLost, Level::Serializable, &["own write lost", "len", "remove_range"]),

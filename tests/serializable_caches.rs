@@ -2,8 +2,8 @@
 //!
 //! Method: that of `serializable`, over buckets whose entries leave all the time: under each policy
 //! with room for a few of the eight keys, with room shared by a bucket of others, with entries
-//! evicted one by one, with a time to live of a few thousandths of a second, and with everything
-//! at once; vacuums between the steps. On one thread the listener tells the oracle what left, so
+//! evicted one by one, with a time to live shorter than a thousandth of a second, and with that and
+//! a policy at once; vacuums between the steps. On one thread the listener tells the oracle what left, so
 //! that it knows what each snapshot must show, and an abort is justified by transactions alone. On
 //! eight threads the judge allows what `leaving` says.
 //!
@@ -157,7 +157,7 @@ fn real_threads_over_caches_that_are_full() {
     for level in LEVELS {
         for policy in POLICIES {
             let name = format!("{policy:?}, full, {level:?}");
-            let counts = real_threads(&name, profile(level), 4, cache(policy, Room::Each(2)));
+            let counts = real_threads(&name, profile(level), 4, cache(policy, Room::Each(3)));
             assert!(counts.departures > counts.histories, "{name}: {counts:?}");
         }
     }

@@ -39,6 +39,11 @@
 //! that wrote what left, not with its leaving. A transaction is never refused because an entry
 //! left; it is refused, as ever, because another transaction wrote what it read or wrote.
 //!
+//! One thing must stay behind: the place of the key in the index, by which a reader's footprint
+//! names what it read. Nothing stands in the graph between that reader and whoever writes the key
+//! next, so the place is given up only when no reader of what left can be compared with anybody who
+//! still runs.
+//!
 //! The price is the meaning of absence. In a cache a key may be absent because it was never
 //! written, because it was removed, or because it left. A serializable transaction that finds a key
 //! absent is protected from others who write it, as in every bucket; but the history it is part

@@ -178,6 +178,11 @@ impl<K: Key, V: Value> Table<K, V> {
         self.residence.is_some()
     }
 
+    /// Whether entries leave by themselves.
+    pub(crate) fn loses_entries(&self) -> bool {
+        self.residence.is_some() || self.expiry.is_some()
+    }
+
     /// The heat of a new version, on top of one with `heat` if there was a value.
     pub(crate) fn first_heat(&self, heat: Option<u8>) -> u8 {
         match (&self.residence, heat) {

@@ -446,16 +446,21 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         all
     }
 
-    /// What the standing writes will add to memory, and what they stand on, in bytes, as far as
-    /// that is known before the heads are taken.
+    /// What the standing writes will add to memory, in bytes, as far as that is known before the
+    /// heads are taken. Where entries leave, each may have left by then: its record comes back, on
+    /// top of the tombstone.
     pub(crate) fn needs(&self, table: &Table<K, V>) -> Needs {
         let weigher = table.weigher();
         let mut needs = Needs::default();
         for write in self.log.iter().filter(|write| write.stands() && !write.is_void()) {
             // SAFETY: the log owns the version, which never changes (1).
             let version = unsafe { write.version.as_ref() };
+            let key = write.key.get();
             let bytes = match write.home {
-                Home::Own(_) => weigher.record(write.key.get()) + weigher.version(version),
+                _ if table.loses_entries() => {
+                    weigher.record(key) + weigher.boxed(version.value()) + weigher.boxed(None)
+                }
+                Home::Own(_) => weigher.record(key) + weigher.version(version),
                 _ => weigher.version(version),
             };
             needs.adds += bytes as u64;

@@ -232,6 +232,8 @@ impl<'s, S: Store> Lockstep<'s, S> {
         for at in keys(expired).map(usize::from) {
             if self.now.values[at] == values[at] {
                 self.now.values[at] = ABSENT;
+                // Told by a reader, who may have been rolled back.
+                self.departures.told.insert(values[at]);
                 self.counts.expired += 1;
             }
         }

@@ -163,8 +163,8 @@ pub(crate) fn operation(rng: &mut Rng, window: Window) -> Action {
 /// Something that makes entries leave.
 pub(crate) fn departure(rng: &mut Rng, window: Window) -> Action {
     match rng.below(8) {
-        0..4 => Action::Evict(window.key(rng)),
-        4 | 5 => Action::Press,
+        0..3 => Action::Evict(window.key(rng)),
+        3 => Action::Press,
         _ => Action::Vacuum,
     }
 }

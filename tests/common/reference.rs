@@ -2,11 +2,13 @@
 //!
 //! One mutex, all versions of all keys, and at commit an exact search for a cycle in the graph
 //! of everything committed since nothing was open. A snapshot that is declared read-only leaves
-//! its timestamp, and a commit that could close a cycle through it is refused.
+//! its timestamp, and a commit that could close a cycle through it is refused. An entry that is
+//! evicted gets a version without a value, which is no transaction's and rivals none.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::leaving::Leaving;
 use super::store::{ABSENT, Abort, KEYS, Key, Level, Reader, Scan, State, Store, Transaction};
 use super::store::{Yield, bit, keys, mask};
 
@@ -41,11 +43,25 @@ pub(crate) enum Bug {
     AbortedVisible,
     /// Every read that is no longer current aborts.
     FalseAborts,
+    /// What is evicted is lost to older snapshots, too.
+    EvictionInPlace,
+    /// Of what is evicted nobody is told.
+    EvictionUntold,
+    /// Who writes what was evicted is not compared with its writer.
+    EvictionHidesWriter,
+    /// An eviction is a rival to who writes the key.
+    EvictionRefusesWriters,
+    /// An eviction is a write to who read the key.
+    EvictionRefusesReaders,
+    /// What was evicted comes back when the next entry is evicted.
+    EvictionUndone,
 }
 
 struct Version {
     timestamp: u64,
     value: u64,
+    /// When what was evicted was written, if this stands for its absence.
+    over: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -65,6 +81,8 @@ struct Inner {
     open: usize,
     /// The newest snapshot that was declared read-only.
     shown: Option<u64>,
+    /// Values of entries that left, of which nobody was told yet.
+    departed: Vec<u64>,
 }
 
 pub(crate) struct Reference {
@@ -120,7 +138,44 @@ impl Inner {
     fn publish(&mut self, values: &State, written: u8, timestamp: u64) {
         for key in keys(written) {
             let value = values[usize::from(key)];
-            self.chains[usize::from(key)].push(Version { timestamp, value });
+            self.chains[usize::from(key)].push(Version { timestamp, value, over: None });
+        }
+    }
+
+    /// When the newest version was written that a writer of `key` is compared with.
+    fn written(&self, key: Key, bug: Bug) -> u64 {
+        let Some(newest) = self.chains[usize::from(key)].last() else { return 0 };
+        match newest.over {
+            Some(_) if bug == Bug::EvictionHidesWriter => 0,
+            Some(over) if bug != Bug::EvictionRefusesWriters => over,
+            _ => newest.timestamp,
+        }
+    }
+
+    fn evict(&mut self, key: Key, bug: Bug) {
+        if bug == Bug::EvictionUndone {
+            for chain in &mut self.chains {
+                chain.pop_if(|newest| newest.over.is_some());
+            }
+        }
+        let Some(newest) = self.chains[usize::from(key)].last_mut() else { return };
+        let (value, over) = (newest.value, newest.timestamp);
+        if value == ABSENT {
+            return;
+        }
+        if bug == Bug::EvictionInPlace {
+            newest.value = ABSENT;
+        }
+        self.clock += 1;
+        let (timestamp, writes) = (self.clock, bit(key));
+        let left = Version { timestamp, value: ABSENT, over: Some(over) };
+        self.chains[usize::from(key)].push(left);
+        if bug == Bug::EvictionRefusesReaders {
+            let (snapshot, reads, level) = (timestamp - 1, 0, Level::Serializable);
+            self.log.push(Committed { snapshot, timestamp, reads, writes, level });
+        }
+        if bug != Bug::EvictionUntold {
+            self.departed.push(value);
         }
     }
 
@@ -219,10 +274,7 @@ impl Txn<'_> {
             writes: written,
             level,
         };
-        let newer = |key: Key| {
-            let chain = &inner.chains[usize::from(key)];
-            chain.last().is_some_and(|version| version.timestamp > self.snapshot)
-        };
+        let newer = |key: Key| inner.written(key, bug) > self.snapshot;
         let mut verdict = Ok(());
         if keys(written | work.locks).any(newer) && bug != Bug::FirstCommitterMissing {
             verdict = Err(Abort::WriteWrite);
@@ -396,5 +448,17 @@ impl Store for Reference {
                 chain.drain(..chain.len().saturating_sub(1));
             }
         }
+    }
+
+    fn leaving(&self) -> Leaving {
+        Leaving { evicts: true, ..Leaving::default() }
+    }
+
+    fn departed(&self) -> Vec<u64> {
+        std::mem::take(&mut self.lock().departed)
+    }
+
+    fn evict(&self, key: Key) {
+        self.lock().evict(key, self.bug);
     }
 }
