@@ -155,12 +155,12 @@ fn trees_are_within_a_third() {
         // From the halves of sorted insertion to the dense nodes that collecting makes.
         assert_near(34, || {
             let mut map = BTreeMap::new();
-            mixed(count).for_each(|key| drop(map.insert(key, key)));
+            mixed(count).for_each(|key| _ = map.insert(key, key));
             map
         });
         assert_near(34, || {
             let mut map = BTreeMap::new();
-            (0..count).for_each(|key| drop(map.insert(key, key)));
+            (0..count).for_each(|key| _ = map.insert(key, key));
             map
         });
         assert_near(34, || mixed(count).map(|key| (key, key)).collect::<BTreeMap<u64, u64>>());

@@ -38,7 +38,7 @@ pub struct BucketOptions<K, V> {
     limit: Option<u64>,
     ttl: Option<Duration>,
     expires: bool,
-    retention: Option<(EvictionPolicy, fn(&K) -> u64)>,
+    retention: Option<Retention<K>>,
     listener: Option<Arc<Listener<K, V>>>,
 }
 
@@ -74,7 +74,7 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
     where
         K: Hash,
     {
-        self.retention = Some((policy, hash_of::<K>));
+        self.retention = Some(Retention { policy, hash: hash_of::<K> });
         self
     }
 
@@ -142,8 +142,7 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
         if (is_limited || limit.is_some()) && !weigher.is_exact() {
             return Err(Error::Unmeasured { bucket: name.into() });
         }
-        let retention = retention.filter(|(policy, _)| *policy != EvictionPolicy::Manual);
-        let retention = retention.map(|(policy, hash)| Retention { policy, hash });
+        let retention = retention.filter(|it| it.policy != EvictionPolicy::Manual);
         Ok(Terms { stored: None, weigher, limit, ttl, expires, retention, listener })
     }
 }
@@ -159,7 +158,7 @@ impl<K, V> fmt::Debug for BucketOptions<K, V> {
         f.debug_struct("BucketOptions")
             .field("memory_limit", &self.limit)
             .field("time_to_live", &self.ttl)
-            .field("evict", &self.retention.as_ref().map(|(policy, _)| policy))
+            .field("evict", &self.retention.as_ref().map(|it| it.policy))
             .finish_non_exhaustive()
     }
 }

@@ -91,12 +91,12 @@ impl Spares {
 
     /// Answers the spare again if there is no room for it.
     pub(super) fn put(&mut self, spare: Spare) -> Option<Spare> {
-        let shelf = self.shelf(spare.layout);
-        let fits = shelf.last().is_none_or(|last| last.layout == spare.layout);
-        if shelf.len() >= SPARES_MAX || !fits {
+        let spares = self.shelf(spare.layout);
+        let fits = spares.last().is_none_or(|last| last.layout == spare.layout);
+        if spares.len() >= SPARES_MAX || !fits {
             return Some(spare);
         }
-        shelf.push(spare);
+        spares.push(spare);
         None
     }
 }

@@ -131,6 +131,8 @@ mod tests {
         assert_eq!(heap_size_of_known(&"borrowed"), Some(0));
     }
 
+    struct Own(#[expect(dead_code, reason = "makes it a type with drop glue")] String);
+
     #[test]
     fn known_types_are_weighed_and_others_are_not() {
         let text = "a text that is longer than a block".to_owned();
@@ -140,7 +142,6 @@ mod tests {
         assert_eq!(heap_size_of_known(&vec![1_u64, 2, 3]), Some(allocated(24)));
         assert_eq!(heap_size_of_known(&vec![0_u8; 100].into_boxed_slice()), Some(allocated(100)));
         assert_eq!(heap_size_of_known(&vec![vec![1_u16]]), None, "not in the list");
-        struct Own(#[expect(dead_code, reason = "makes it a type with drop glue")] String);
         assert_eq!(heap_size_of_known(&Own(text)), None);
         assert!(is_known::<String>() && is_known::<u64>() && is_known::<Option<Vec<u8>>>());
         assert!(!is_known::<Own>() && !is_known::<Vec<Vec<u16>>>());

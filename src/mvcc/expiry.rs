@@ -107,7 +107,7 @@ mod tests {
             ttl in 1_u64..5000,
             later in 0_u64..6000,
         ) {
-            let ttl = Duration::from_micros(ttl * GRAINS as u64 / 100);
+            let ttl = Duration::from_micros(ttl * u64::from(GRAINS) / 100);
             let expiry = Expiry::new(Some(ttl));
             let start = Instant::now();
             let mut commits: Vec<Instant> = Vec::new();
@@ -123,7 +123,7 @@ mod tests {
             let grain = ttl / GRAINS;
             for (before, &time) in commits.iter().enumerate() {
                 let age = now - time;
-                let is_expired = before as u64 + 1 <= expired;
+                let is_expired = (before as u64) < expired;
                 prop_assert!(is_expired || age < ttl, "{age:?} old and alive at {ttl:?}");
                 prop_assert!(!is_expired || age + grain >= ttl, "{age:?} old and gone at {ttl:?}");
             }

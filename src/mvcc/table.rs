@@ -186,11 +186,10 @@ impl<K: Key, V: Value> Table<K, V> {
     /// The heat of a new version, on top of one with `heat` if there was a value.
     pub(crate) fn first_heat(&self, heat: Option<u8>) -> u8 {
         match (&self.residence, heat) {
-            (None, _) => 0,
             (Some(_), Some(PINNED)) => PINNED,
             (Some(residence), Some(heat)) => residence.keeper.touch(heat).unwrap_or(heat),
-            // Set by whoever admits the entry.
-            (Some(_), None) => 0,
+            // A new entry's is set by whoever admits it.
+            (None, _) | (Some(_), None) => 0,
         }
     }
 

@@ -100,7 +100,7 @@ impl<'v> ReadView<'v> {
         let record = table.index().get(key, &guard)?;
         let version = self.visible(record, &guard)?;
         let value = table.hit(version)?;
-        Some(self.outlive(record, (version, value), &guard))
+        Some(Self::outlive(record, (version, value), &guard))
     }
 
     /// Appends up to `limit` visible entries of the range to `out`, in order of iteration.
@@ -124,7 +124,7 @@ impl<'v> ReadView<'v> {
         let take = |record: &Record<K, V>| {
             let version = self.visible(record, &guard);
             if let Some((version, value)) = version.and_then(|it| Some((it, it.value()?))) {
-                let found = self.outlive(record, (version, value), &guard);
+                let found = Self::outlive(record, (version, value), &guard);
                 out.push((found.record.key(), Some(found.value)));
                 missing -= 1;
             }
@@ -148,7 +148,6 @@ impl<'v> ReadView<'v> {
     /// Turns what a pin protects into what the registration protects.
     #[inline]
     fn outlive<'g, K: Key, V: Value>(
-        &self,
         record: &'g Record<K, V>,
         (version, value): (&'g Version<V>, &'g V),
         _pinned: &'g Guard<'_>,

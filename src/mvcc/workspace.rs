@@ -199,12 +199,11 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         if intent == Intent::Update {
             // Also when there is an own write, which may be rolled back.
-            match self.view(access).get(self.table, key) {
-                Some(found) => ReadLog::push(&access.log.locks, found.record),
-                None => {
-                    let key = key.to_key();
-                    self.unaddressed().locked.push(key);
-                }
+            if let Some(found) = self.view(access).get(self.table, key) {
+                ReadLog::push(&access.log.locks, found.record);
+            } else {
+                let key = key.to_key();
+                self.unaddressed().locked.push(key);
             }
         }
         if let Some(own) = self.writes.borrow().get(key) {

@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// Looks for keys in a content whose children begin at these keys, the first one apart.
-    fn search<K: Ord + Clone + Debug + Send + Sync + 'static>(starts: BTreeSet<K>, keys: &[K]) {
+    fn search<K: Ord + Clone + Debug + Send + Sync + 'static>(starts: &BTreeSet<K>, keys: &[K]) {
         let skip = shared(starts.first(), starts.last());
         let leaf = Leaf::<Only<K>>::build(&[], 1, 0);
         let boxes: Vec<*mut K> =
@@ -280,7 +280,7 @@ mod tests {
             starts in prop::collection::btree_set(0..2000_u64, 0..400),
             keys in prop::collection::vec(0..2000_u64, 20),
         ) {
-            search(starts, &keys);
+            search(&starts, &keys);
         }
 
         #[test]
@@ -290,7 +290,7 @@ mod tests {
             keys in prop::collection::vec("[ab]{0,12}", 20),
         ) {
             let starts = starts.iter().map(|start| format!("{prefix}{start}")).collect();
-            search(starts, &keys);
+            search(&starts, &keys);
         }
 
         #[test]
@@ -298,7 +298,7 @@ mod tests {
             starts in prop::collection::btree_set((0..2000_u16, any::<bool>()), 0..400),
             keys in prop::collection::vec((0..2000_u16, any::<bool>()), 20),
         ) {
-            search(starts, &keys);
+            search(&starts, &keys);
         }
     }
 }
