@@ -7,8 +7,27 @@ mod shared;
 use libfuzzer_sys::fuzz_target;
 use shared::{content, judge, options, overlay, past, survive};
 use std::path::Path;
+use std::sync::Once;
+
+/// A manifest up to its checksum, with the length and the checksum that are right.
+fn sealed(mut manifest: Vec<u8>) -> Vec<u8> {
+    let length = manifest.len() as u64 + 4;
+    manifest[12..20].copy_from_slice(&length.to_le_bytes());
+    let checksum = crc32fast::hash(&manifest);
+    manifest.extend(checksum.to_le_bytes());
+    manifest
+}
+
+/// The manifest, sealed again in this way, is the one that is there: else every input would be
+/// refused for its checksum, and nothing would be tried.
+fn check_the_maker() {
+    let there = content(&past().disk, &Path::new(shared::HOME).join("MANIFEST"));
+    assert_eq!(sealed(there[..there.len() - 4].to_vec()), there, "no manifest of this version");
+}
 
 fuzz_target!(|input: &[u8]| {
+    static CHECKED: Once = Once::new();
+    CHECKED.call_once(check_the_maker);
     let Some((&way, bytes)) = input.split_first() else { return };
     let disk = past().disk.kill(1);
     let path = Path::new(shared::HOME).join("MANIFEST");
@@ -19,12 +38,8 @@ fuzz_target!(|input: &[u8]| {
         1 => overlay(&old, offset, bytes.get(1..).unwrap_or_default()),
         _ => {
             // Behind magic, version and flags: the length, the fields, and the checksum of all.
-            let mut new = overlay(&old[..old.len() - 4], 12 + offset, &bytes[bytes.len().min(1)..]);
-            let length = new.len() as u64 + 4;
-            new[12..20].copy_from_slice(&length.to_le_bytes());
-            let checksum = crc32fast::hash(&new);
-            new.extend(checksum.to_le_bytes());
-            disk.put(&path, &new);
+            let body = bytes.get(1..).unwrap_or_default();
+            disk.put(&path, &sealed(overlay(&old[..old.len() - 4], 12 + offset, body)));
             return survive(&disk);
         }
     };

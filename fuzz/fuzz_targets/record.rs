@@ -47,12 +47,20 @@ fn seal(segment: &[u8], header: &mut [u8]) {
     header[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// The segment that was written to last, its bytes, and where the log ends.
+/// The segment that was written to last, its bytes, and where the log ends. Behind that there may be
+/// records of an earlier life of the file, which name another position.
 fn end(disk: &FaultDisk) -> (PathBuf, Vec<u8>, usize) {
     let path = newest_segment(disk);
     let bytes = content(disk, &path);
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(RECORDS) + 1;
-    (path, bytes, end.next_multiple_of(8))
+    let number = |at: usize| {
+        let bytes = bytes.get(at..at + 4).unwrap_or(&[0; 4]);
+        u32::from_le_bytes(bytes.try_into().expect("four bytes")) as usize
+    };
+    let mut end = RECORDS;
+    while number(end) > 0 && number(end + 8) == end && number(end + 12) == number(32) {
+        end += number(end).next_multiple_of(8);
+    }
+    (path, bytes, end)
 }
 
 /// A commit of nothing, made in this way, is one commit more: else every input would be refused for
