@@ -371,7 +371,7 @@ pub fn write_and_pass_by(main: usize) {
 /// Two commits to one record: they follow each other, or the second is refused.
 pub fn write_and_write(main: usize) {
     const ROLES: &[Role<Stage>] = &[writer, rival];
-    play(4, main, stage, ROLES, |stage| {
+    play(3, main, stage, ROLES, |stage| {
         let guard = stage.collector.pin();
         let now = stage.log.now(&guard);
         let value = stage.record.visible_at(now, &guard).and_then(Version::value);
@@ -411,7 +411,7 @@ pub fn leave_and_read(main: usize) {
 /// An entry leaves while it is written: what was written after it is not lost.
 pub fn leave_and_write(main: usize) {
     const ROLES: &[Role<Stage>] = &[leaver, |stage| assert!(write(stage, Some(2)))];
-    play(4, main, stage, ROLES, |stage| {
+    play(3, main, stage, ROLES, |stage| {
         let guard = stage.collector.pin();
         let now = stage.log.now(&guard);
         let value = stage.record.visible_at(now, &guard).and_then(Version::value);
@@ -422,7 +422,7 @@ pub fn leave_and_write(main: usize) {
 /// What another transaction wrote has left again; the early writer is refused all the same.
 pub fn first_committer_behind_a_departure(main: usize) {
     const ROLES: &[Role<Stage>] = &[early_writer, rival_that_leaves];
-    play(3, main, stage_with_early, ROLES, |stage| {
+    play(2, main, stage_with_early, ROLES, |stage| {
         let [early, rival] = [0, 1].map(|role: usize| stage.commits[role].load(Relaxed));
         assert!(early == 0 || rival == 0 || early < rival, "{early} overwrote {rival} unseen");
     });

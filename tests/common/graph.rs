@@ -200,7 +200,8 @@ fn check_moments(
         return Ok(HashSet::new());
     }
     for txn in txns {
-        let (mut missed, mut seen): (Vec<(Key, u64)>, Vec<(Key, u64)>) = Default::default();
+        let mut missed: Vec<(Key, u64)> = Vec::new();
+        let mut seen: Vec<(Key, u64)> = Vec::new();
         for key in keys(txn.known) {
             let chain = &chains[usize::from(key)];
             let Some(at) = version_read(txn, key, chain, departures) else { continue };

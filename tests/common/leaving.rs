@@ -145,7 +145,7 @@ impl Base {
         let (Some(ttl), Some((from, to))) = (by.ttl, self.written[at]) else { return Age::ANY };
         let (Some(begun), Some(now)) = (begun, now) else { return Age::ANY };
         Age {
-            may_be_over: now.duration_since(from) >= ttl - ttl / 1000,
+            may_be_over: now.duration_since(from) >= ttl.saturating_sub(ttl / 1000),
             is_over: begun.saturating_duration_since(to) >= ttl,
         }
     }

@@ -81,8 +81,8 @@ struct Slot<'s, S: Store + 's> {
     begin: u64,
     claimed: u64,
     base: Base,
-    /// When it was begun, where that matters.
-    begun: Option<Instant>,
+    /// When it was opened, where that matters.
+    opened: Option<Instant>,
     probe: Probe,
 }
 
@@ -157,9 +157,9 @@ impl<'s, S: Store> Lockstep<'s, S> {
         self.leaving().ttl.map(|_| Instant::now())
     }
 
-    /// Compares what a reader saw that began just now, at `begun`.
-    fn check(&self, probe: &Probe, begun: Option<Instant>) -> Result<u8, Violation> {
-        self.now.check(&self.departures, (&probe.seen, probe.known), begun)
+    /// Compares what a reader saw that began just now, at `opened`.
+    fn check(&self, probe: &Probe, opened: Option<Instant>) -> Result<u8, Violation> {
+        self.now.check(&self.departures, (&probe.seen, probe.known), opened)
     }
 
     fn step(&mut self, step: Step) -> Result<(), Violation> {
@@ -197,7 +197,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
             }
         };
         let seen = (&slot.probe.seen, slot.probe.known);
-        let expired = slot.base.check(&self.departures, seen, slot.begun)?;
+        let expired = slot.base.check(&self.departures, seen, slot.opened)?;
         let (values, is_snapshot) = (slot.base.values, slot.kind == Kind::ReadOnly);
         self.note_expired(expired, &values);
         match outcome {
@@ -243,11 +243,11 @@ impl<'s, S: Store> Lockstep<'s, S> {
     fn look(&mut self, key: Key) -> Result<(), Violation> {
         self.clock += 1;
         let mut probe = Probe::default();
-        let begun = self.instant();
+        let opened = self.instant();
         probe.seen[usize::from(key)] = self.store.look(key);
         probe.known = bit(key);
         probe.tracked = bit(key);
-        let expired = self.check(&probe, begun)?;
+        let expired = self.check(&probe, opened)?;
         let values = self.now.values;
         self.note_expired(expired, &values);
         let judged = Judged::looked(self.clock, &probe);
@@ -266,7 +266,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
 
     fn begin(&mut self, at: usize, kind: Kind) -> Result<(), Violation> {
         self.clock += 1;
-        let begun = self.instant();
+        let opened = self.instant();
         let (open, claimed) = match kind {
             Kind::ReadOnly => {
                 let snap = self.store.snapshot();
@@ -280,7 +280,7 @@ impl<'s, S: Store> Lockstep<'s, S> {
             }
         };
         let (begin, base, probe) = (self.clock, self.now, Probe::default());
-        self.slots[at] = Some(Slot { open, kind, begin, claimed, base, begun, probe });
+        self.slots[at] = Some(Slot { open, kind, begin, claimed, base, opened, probe });
         if self.done.len() > WINDOW_MAX {
             return violation("program", "a history of too many transactions".into());
         }
