@@ -20,9 +20,10 @@ use std::iter::FusedIterator;
 use std::ops::Bound;
 
 use crate::mvcc::interval::Interval;
+use crate::mvcc::read_log::Access;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
-use crate::mvcc::workspace::{Access, Workspace};
+use crate::mvcc::workspace::Workspace;
 use crate::mvcc::{Key, Value};
 
 /// Entries in the first batch. Each later one brings the sum to four times what it was, up to

@@ -23,22 +23,21 @@
 //!    for as long as that takes. It is set only over a chain whose versions are all settled, so
 //!    that no committer cuts it, too; and nobody takes the head meanwhile.
 //!
-//! Called by tables, write sets, and what makes room (`departure`).
+//! Called by tables, write sets, and what makes room (`departure`); [`tenancy`](super::tenancy) and
+//! [`thinning`](super::thinning) are further parts of a record.
 
 use std::ptr::{self, NonNull};
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::mvcc::expiry::Expired;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
-use crate::ssi::Needed;
 use crate::sync::{AtomicPtr, Ordering};
 
-const DEAD: usize = 0b001;
-const ENROLLED: usize = 0b010;
-const THINNING: usize = 0b100;
+pub(super) const DEAD: usize = 0b001;
+pub(super) const ENROLLED: usize = 0b010;
+pub(super) const THINNING: usize = 0b100;
 const TAGS: usize = DEAD | ENROLLED | THINNING;
 
 /// The heat of an entry that is not evicted until it is unpinned.
@@ -48,7 +47,7 @@ pub(crate) const PINNED: u8 = u8::MAX;
 #[repr(C)]
 pub(crate) struct Record<K, V> {
     key: K,
-    head: AtomicPtr<Version<V>>,
+    pub(super) head: AtomicPtr<Version<V>>,
     first: Version<V>,
 }
 
@@ -112,12 +111,12 @@ impl<K: Key, V: Value> Record<K, V> {
         self.first.take_value()
     }
 
-    fn head(&self) -> *mut Version<V> {
+    pub(super) fn head(&self) -> *mut Version<V> {
         // Acquire: pairs with the CAS in `take`; whoever finds a version sees it whole.
         self.head.load(Ordering::Acquire)
     }
 
-    fn newest(&self) -> *mut Version<V> {
+    pub(super) fn newest(&self) -> *mut Version<V> {
         untagged(self.head())
     }
 
@@ -138,28 +137,6 @@ impl<K: Key, V: Value> Record<K, V> {
             at = version.prev();
         }
         None
-    }
-
-    /// Whether a version of this record may not be read any more. A deadline of its own counts
-    /// before what holds for the bucket.
-    pub(crate) fn is_over(
-        &self,
-        version: &Version<V>,
-        expired: &Expired,
-        _pinned: &Guard<'_>,
-    ) -> bool {
-        let mut at = self.newest();
-        // SAFETY: as in `visible_at`: the pointer of the chain, and not the reference, leads to
-        // what stands behind the version.
-        while let Some(other) = unsafe { at.as_ref() }.filter(|other| !ptr::eq(*other, version)) {
-            at = other.prev();
-        }
-        // SAFETY: as in `visible_at`.
-        let deadline = if at.is_null() { None } else { unsafe { Version::deadline(at) } };
-        match deadline {
-            Some(deadline) => deadline <= expired.now,
-            None => expired.up_to.is_some_and(|up_to| version.is_visible_at(up_to)),
-        }
     }
 
     /// Like [`visible_at`](Self::visible_at) for a reader that is not registered: `Err` says that
@@ -251,50 +228,6 @@ impl<K: Key, V: Value> Record<K, V> {
         Self::retire(version, guard);
     }
 
-    /// Takes out every version that no reader needs, wherever it is in the chain, and measures it.
-    /// Does nothing while somebody else is at work on the record.
-    pub(crate) fn thin(
-        &self,
-        needed: &Needed,
-        weigh: impl Fn(&Version<V>) -> usize,
-        guard: &Guard<'_>,
-    ) -> Pruned {
-        let mut pruned = Pruned::default();
-        let head = self.head();
-        // SAFETY: as in `visible_at`.
-        let Some(newest) = (unsafe { untagged(head).as_ref() }) else { return pruned };
-        if head.addr() & (DEAD | THINNING) != 0 || newest.prev().is_null() {
-            return pruned;
-        }
-        let marked = head.map_addr(|a| a | THINNING);
-        // AcqRel: as in `take`.
-        let marks = self.head.compare_exchange(head, marked, Ordering::AcqRel, Ordering::Acquire);
-        if marks.is_err() {
-            return pruned;
-        }
-        let thinning = Thinning(&self.head);
-        let mut is_settled = true;
-        self.each_version(|version| is_settled &= !version.is_pending(), guard);
-        let mut newer = newest;
-        // SAFETY: as in `visible_at`; what this takes out stays under the guard, too.
-        while let Some(version) = unsafe { newer.prev().as_ref() }.filter(|_| is_settled) {
-            let (Commit::At(since), Commit::At(until)) = (version.commit(), newer.commit()) else {
-                break;
-            };
-            if needed.between(since, until) {
-                newer = version;
-                continue;
-            }
-            let Some(gone) = NonNull::new(newer.prev()) else { break };
-            newer.pass_over(version);
-            pruned.bytes += weigh(version);
-            pruned.versions += 1;
-            Self::retire(gone, guard);
-        }
-        drop(thinning);
-        pruned
-    }
-
     /// Cuts what no snapshot at or after `horizon` can see, and measures it. Only for whoever has
     /// put a version on top and not settled it yet, and for whoever is alone with the table: others
     /// [`thin`](Self::thin).
@@ -328,7 +261,7 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// Hands an unlinked version to the collector.
-    fn retire(version: NonNull<Version<V>>, guard: &Guard<'_>) {
+    pub(super) fn retire(version: NonNull<Version<V>>, guard: &Guard<'_>) {
         // SAFETY: the caller owns the unlinked version.
         let embedded = unsafe { version.as_ref() }.is_embedded();
         if !embedded {
@@ -403,11 +336,6 @@ impl<K: Key, V: Value> Record<K, V> {
         self.head.compare_exchange(head, dead, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether a ring holds the record's address.
-    pub(crate) fn is_enrolled(&self) -> bool {
-        self.head().addr() & ENROLLED != 0
-    }
-
     /// Measures the versions of a record that is dead or about to die, newest first.
     pub(super) fn each_version(&self, mut see: impl FnMut(&Version<V>), _pinned: &Guard<'_>) {
         let mut at = self.newest();
@@ -426,104 +354,6 @@ impl<K: Key, V: Value> Record<K, V> {
         is_value.then_some(newest)
     }
 
-    /// Says again that a ring is to hold the record; not if that is so already.
-    pub(super) fn mark_enrolled(&self) -> bool {
-        loop {
-            let head = self.head();
-            if head.addr() & ENROLLED != 0 {
-                return false;
-            }
-            let after = head.map_addr(|a| a | ENROLLED);
-            // AcqRel: as in `take`.
-            let marked =
-                self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire);
-            if marked.is_ok() {
-                return true;
-            }
-        }
-    }
-
-    /// Whether the entry left by itself, and nobody has written it since.
-    pub(super) fn has_departed(&self, _pinned: &Guard<'_>) -> bool {
-        // SAFETY: as in `visible_at`.
-        unsafe { self.newest().as_ref() }.is_some_and(Version::is_departure)
-    }
-
-    /// Puts a tombstone on top of the newest version, if that is `expected`, and takes the mark
-    /// ENROLLED off unless it is to stay.
-    pub(crate) fn depart(
-        &self,
-        expected: &Version<V>,
-        tombstone: NonNull<Version<V>>,
-        stays_enrolled: bool,
-        _pinned: &Guard<'_>,
-    ) -> bool {
-        let head = self.head();
-        if head.addr() & (DEAD | THINNING) != 0 || !ptr::eq(untagged(head), expected) {
-            return false;
-        }
-        // SAFETY: the caller's version is alive and not yet linked.
-        unsafe { tombstone.as_ref() }.stand_on(untagged(head));
-        let tag = if stays_enrolled { head.addr() & ENROLLED } else { 0 };
-        let after = tombstone.as_ptr().map_addr(|a| a | tag);
-        // AcqRel: as in `take`.
-        self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// Takes the mark ENROLLED off if a decided tombstone, or nothing, is on top: the ring that
-    /// asks lets go of the record (5). The caller holds a pin.
-    pub(crate) fn strike_enrolled(&self) -> bool {
-        let head = self.head();
-        // SAFETY: the caller's pin, as in `visible_at`.
-        let is_gone = unsafe { untagged(head).as_ref() }
-            .is_none_or(|newest| newest.is_tombstone() && matches!(newest.commit(), Commit::At(_)));
-        let after = head.map_addr(|a| a & !ENROLLED);
-        let strike = || {
-            // AcqRel: as in `take`.
-            self.head.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        };
-        is_gone && strike()
-    }
-
-    /// The heat of the newest version; `None` if that is a tombstone, and decided. The caller
-    /// holds a pin.
-    pub(super) fn newest_heat(&self) -> Option<u8> {
-        // SAFETY: the caller's pin, as in `visible_at`.
-        let newest = unsafe { self.newest().as_ref() }?;
-        match newest.commit() {
-            Commit::Undecided => Some(0),
-            Commit::At(_) if newest.is_tombstone() => None,
-            Commit::At(_) => Some(newest.heat()),
-        }
-    }
-
-    /// Changes the heat of the newest version, if it is decided. The caller holds a pin.
-    pub(super) fn warm_newest(&self, warm: impl FnOnce(u8) -> Option<u8>) {
-        // SAFETY: the caller's pin, as in `visible_at`.
-        if let Some(newest) = unsafe { self.newest().as_ref() } {
-            newest.warm(warm);
-        }
-    }
-
-    /// Sets or takes back the heat of an entry that stays. Answers whether there is one.
-    pub(crate) fn set_pinned(&self, pinned: bool, guard: &Guard<'_>) -> bool {
-        loop {
-            let Some(newest) = self.newest_value(guard) else { return false };
-            let is_pinned = newest.heat() == PINNED;
-            if is_pinned == pinned {
-                return true;
-            }
-            // A hit at the same time may get in between: then once more.
-            newest.warm(|_| Some(if pinned { PINNED } else { 0 }));
-        }
-    }
-
-    /// Measures the newest version. The caller holds a pin.
-    pub(super) fn newest_weight(&self, weigh: impl Fn(&Version<V>) -> usize) -> usize {
-        // SAFETY: the caller's pin, as in `visible_at`.
-        unsafe { self.newest().as_ref() }.map_or(0, weigh)
-    }
-
     /// Whether no value is on top: the record may be one to kill.
     pub(crate) fn is_empty(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
@@ -531,26 +361,8 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 }
 
-fn untagged<V>(head: *mut Version<V>) -> *mut Version<V> {
+pub(super) fn untagged<V>(head: *mut Version<V>) -> *mut Version<V> {
     head.map_addr(|address| address & !TAGS)
-}
-
-/// The mark THINNING, until dropped.
-struct Thinning<'r, V>(&'r AtomicPtr<Version<V>>);
-
-impl<V> Drop for Thinning<'_, V> {
-    fn drop(&mut self) {
-        // Nobody takes the head while the mark is there, but a ring may change its own (5).
-        let mut head = self.0.load(Ordering::Acquire);
-        loop {
-            let after = head.map_addr(|a| a & !THINNING);
-            // AcqRel: as in `take`.
-            match self.0.compare_exchange(head, after, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
 }
 
 /// A snapshot that is not registered has been overtaken.
