@@ -89,7 +89,7 @@ fn log_is_synced_by_a_thread_when_one_of_the_conditions_holds() {
             tx.insert(&store, n, vec![1; 1000]).unwrap();
             tx.commit().unwrap().position().unwrap()
         };
-        let last = (0..commits).map(commit).last().unwrap();
+        let last = (0..commits).fold(None, |_, n| Some(commit(n))).unwrap();
         wait_until("a sync", || db.stats().log.unwrap().durable >= last);
     }
     // Without any condition that comes true nothing is synced that nobody waits for.

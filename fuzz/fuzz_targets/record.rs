@@ -47,8 +47,8 @@ fn seal(segment: &[u8], header: &mut [u8]) {
     header[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// The segment that was written to last, its bytes, and where the log ends. Behind that there may be
-/// records of an earlier life of the file, which name another position.
+/// The segment that was written to last, its bytes, and where the log ends. Behind that there may
+/// be records of an earlier life of the file, which name another position.
 fn end(disk: &FaultDisk) -> (PathBuf, Vec<u8>, usize) {
     let path = newest_segment(disk);
     let bytes = content(disk, &path);
