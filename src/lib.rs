@@ -46,7 +46,7 @@
 //! | keep it on disk | [`Database::open`], [`Options`], [`Durability`] |
 //! | store types of your own | [`Encode`], [`Decode`], [`Pod`] |
 //! | choose an isolation level | [`Isolation`] |
-//! | keep memory below a limit, or make a cache | [`BucketOptions`], [`Options::memory_limit`], [`EvictionPolicy`] |
+//! | keep memory below a limit, make a cache | [`BucketOptions`], [`Options::memory_limit`] |
 //! | watch memory and conflicts | [`Database::stats`], [`Database::vacuum`] |
 //! | know how it works | [`design`] |
 #![deny(unsafe_code)]

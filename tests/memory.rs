@@ -15,7 +15,7 @@ use palisade::{Bucket, Database};
 struct Counting;
 
 static IN_USE: AtomicIsize = AtomicIsize::new(0);
-/// What the allocator adds to what it is asked for: eight bytes, rounded up to sixteen, 32 at least.
+/// What the allocator adds to what it is asked for: eight bytes, rounded up to 16, 32 at least.
 static OVERHEAD: AtomicIsize = AtomicIsize::new(0);
 
 fn overhead(bytes: usize) -> isize {

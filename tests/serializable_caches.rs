@@ -3,9 +3,9 @@
 //! Method: that of `serializable`, over buckets whose entries leave all the time: under each policy
 //! with room for a few of the eight keys, with room shared by a bucket of others, with entries
 //! evicted one by one, with a time to live shorter than a thousandth of a second, and with that and
-//! a policy at once; vacuums between the steps. On one thread the listener tells the oracle what left, so
-//! that it knows what each snapshot must show, and an abort is justified by transactions alone. On
-//! eight threads the judge allows what `leaving` says.
+//! a policy at once; vacuums between the steps. On one thread the listener tells the oracle what
+//! left, so that it knows what each snapshot must show, and an abort is justified by transactions
+//! alone. On eight threads the judge allows what `leaving` says.
 //!
 //! Sizes come from the environment: `HISTORIES` for each one-thread run, `TRANSACTIONS` for each
 //! run on real threads, `JOBS` and `SEED`.

@@ -403,7 +403,7 @@ pub fn prune_and_prune(main: usize) {
 pub fn leave_and_read(main: usize) {
     const ROLES: &[Role<Stage>] = &[leaver, |stage| {
         let (snapshot, value) = read(stage);
-        assert!(matches!((snapshot.get(), value), (1, Some(1)) | (2, None)), "{snapshot} {value:?}");
+        assert!(matches!((snapshot.get(), value), (1, Some(1)) | (2, None)), "{value:?}");
     }];
     play(4, main, stage, ROLES, free_everything);
 }

@@ -1,5 +1,5 @@
-//! What a transaction remembers of its reads: all of them for the conflict graph, and the last few to
-//! write over without a second search.
+//! What a transaction remembers of its reads: all of them for the conflict graph, and the last
+//! few to write over without a second search.
 //!
 //! 1. Addresses are kept, not keys: a record that a registered transaction reads stays where it is.
 //!

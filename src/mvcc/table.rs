@@ -304,8 +304,8 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// Entries that have expired, from where the last search ended, and whether the end was reached;
-    /// the next one starts over.
+    /// Entries that have expired, from where the last search ended, and whether the end was
+    /// reached; then the next one starts over.
     pub(crate) fn next_expired<'g>(
         &'g self,
         expired: &Expired,
@@ -366,7 +366,8 @@ impl<K: Key, V: Value> Table<K, V> {
         })
     }
 
-    /// What a walk over everything finds, to compare with what was counted. Only while nothing runs.
+    /// What a walk over everything finds, to compare with what was counted. Only while nothing
+    /// runs.
     #[cfg(feature = "testing")]
     pub(crate) fn walk(&self, guard: &Guard<'_>) -> Bytes {
         let mut sum = Delta::default();

@@ -8,7 +8,7 @@
 //! 1. Every reader, running or to come, that was registered or will be looks at one of the moments
 //!    or at `from` or later. A reader that has said it is done looks at none.
 //!
-//! Made by the registry, and by whoever is alone; asked by whoever cuts versions out of the middle of a chain.
+//! Made by the registry, and by whoever is alone; asked by whoever takes versions out of a chain.
 
 use crate::id::Timestamp;
 

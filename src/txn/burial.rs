@@ -9,8 +9,8 @@
 //! record is a write between the reader and whoever writes the key next; leaving is nobody's write,
 //! so there the record itself must stay until the two cannot be compared any more.
 //!
-//! 1. A reader of what left at or before `h` has a snapshot below it, so it ended before the horizon
-//!    was at `h`, and did not commit after `n`.
+//! 1. A reader of what left at or before `h` has a snapshot below it, so it ended before the
+//!    horizon was at `h`, and did not commit after `n`.
 //! 2. When the horizon is at `n`, whoever runs or will run began after all these readers ended: the
 //!    order between them is that of time.
 //!
