@@ -415,9 +415,9 @@ fn threads_share_a_tight_cache() {
                             2 => drop(cache.evict(&key).unwrap()),
                             3 => {
                                 let snapshot = db.snapshot();
-                                let first = snapshot.get(&cache, &key).unwrap().cloned();
+                                let first = snapshot.get(cache, &key).unwrap().cloned();
                                 insert_unless_full(cache, key + 1);
-                                let again = snapshot.get(&cache, &key).unwrap().cloned();
+                                let again = snapshot.get(cache, &key).unwrap().cloned();
                                 assert_eq!(first, again);
                             }
                             _ => {
