@@ -114,11 +114,15 @@ impl Stage {
     fn keys(&self, forward: bool) -> Vec<u64> {
         let mut keys = Vec::new();
         self.act(|guard| {
-            let cursor = self.list.range::<u64>((Bound::Unbounded, Bound::Unbounded), guard);
+            let mut cursor = self.list.range::<u64>((Bound::Unbounded, Bound::Unbounded), guard);
+            let visit = |item: &Item| {
+                keys.push(item.key);
+                true
+            };
             if forward {
-                keys.extend(cursor.map(|item| item.key));
+                cursor.walk(visit);
             } else {
-                keys.extend(cursor.rev().map(|item| item.key));
+                cursor.walk_back(visit);
                 keys.reverse();
             }
         });
