@@ -73,8 +73,8 @@ fn histories(name: &str, profile: Profile, cache: Cache) -> Counts {
         let cut = u8::try_from(chunk % 9).expect("is below nine");
         Engine::caching(profile.level, cut, cache)
     };
-    let counts =
-        shrink::volume(open, volume).unwrap_or_else(|failure| panic!("{name}: {}", failure.report()));
+    let counts = shrink::volume(open, volume)
+        .unwrap_or_else(|failure| panic!("{name}: {}", failure.report()));
     show(name, &counts, start);
     assert!(counts.histories >= histories);
     counts
@@ -167,8 +167,12 @@ fn real_threads_over_caches_that_are_full() {
 fn real_threads_over_caches_that_share_their_room() {
     for policy in POLICIES {
         let profile = Profile { read_only: 30, ..profile(Level::Serializable) };
-        let counts =
-            real_threads(&format!("{policy:?}, shared"), profile, 6, cache(policy, Room::Shared(9)));
+        let counts = real_threads(
+            &format!("{policy:?}, shared"),
+            profile,
+            6,
+            cache(policy, Room::Shared(9)),
+        );
         assert!(counts.departures > counts.histories, "{policy:?}: {counts:?}");
     }
 }

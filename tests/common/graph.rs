@@ -140,11 +140,7 @@ fn is_due(found: u64, value: u64, departures: &Departures) -> bool {
     found == value || (found == ABSENT && departures.may_miss(value))
 }
 
-fn check_reads(
-    txns: &[Judged],
-    chains: &Chains,
-    departures: &Departures,
-) -> Result<(), Violation> {
+fn check_reads(txns: &[Judged], chains: &Chains, departures: &Departures) -> Result<(), Violation> {
     for txn in txns {
         for key in keys(txn.known) {
             let chain = &chains[usize::from(key)];
