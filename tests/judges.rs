@@ -92,7 +92,11 @@ fn bugs_of_eviction_between_threads_are_caught() {
             &["read not repeatable", "seen after it left", "left before it came"],
         ),
         (Bug::EvictionUntold, Level::Snapshot, &["snapshot not read", "value from nowhere"]),
-        (Bug::EvictionUndone, Level::Snapshot, &["seen after it left", "snapshot not read"]),
+        (
+            Bug::EvictionUndone,
+            Level::Snapshot,
+            &["seen after it left", "snapshot not read", "read not repeatable"],
+        ),
         (Bug::EvictionHidesWriter, Level::Snapshot, &["lost update"]),
         (Bug::AbsentReadUntracked, Level::Serializable, &["not serializable"]),
     ];

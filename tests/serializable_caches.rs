@@ -105,7 +105,7 @@ fn histories_over_caches_that_share_their_room() {
 
 #[test]
 fn histories_whose_entries_are_evicted_one_by_one() {
-    under_each_policy(Room::Unlimited, 50);
+    under_each_policy(Room::Unlimited, 25);
 }
 
 #[test]

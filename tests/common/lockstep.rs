@@ -139,12 +139,13 @@ impl<'s, S: Store> Lockstep<'s, S> {
         for slot in 0..SLOTS {
             self.end(slot, false)?;
         }
+        let begun = self.instant();
         let last = self.store.snapshot();
         let mut probe = Probe::default();
         match probe.read(&last, Action::Len) {
             Err(Stop::Wrong(wrong)) => Err(wrong),
             Err(Stop::Abort(abort)) => violation("snapshot aborted", format!("{abort:?}")),
-            Ok(()) => self.check(&probe, self.instant()).map(drop),
+            Ok(()) => self.check(&probe, begun).map(drop),
         }
     }
 
