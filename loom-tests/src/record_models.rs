@@ -449,5 +449,6 @@ pub fn strike_and_write(main: usize) {
         let held = stage.record.is_enrolled() && !stage.record.is_dead();
         assert_eq!(stage.rings.load(Relaxed), isize::from(held), "held as often as it is marked");
         assert!(!dies, "it has a value");
+        assert!(held, "a value is in a ring");
     });
 }
