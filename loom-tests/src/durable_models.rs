@@ -119,7 +119,7 @@ impl Stage {
         self.log.admit(&registration);
         let candidate = self.log.candidate(pending, &registration, &guard).expect("blind");
         let candidate = self.log.examine_ahead(candidate, &guard).expect("blind");
-        let mut payload = Draft::new(Vec::new()).finish(DATABASE, 0).expect("it is small");
+        let mut payload = Draft::new().finish(DATABASE, 0).expect("it is small");
         let reservation = self.wal.reserve(Some(&mut payload)).expect("the disk works");
         let linked = self.log.commit_candidate(candidate, &guard).expect("blind");
         let commit = linked.timestamp();

@@ -69,7 +69,7 @@ fn ignore(_: Record<'_>) -> Result<(), WalError> {
 }
 
 fn payload(bytes: usize) -> Payload {
-    let mut draft = Draft::new(Vec::new());
+    let mut draft = Draft::new();
     draft.bytes().extend(std::iter::repeat_n(1, bytes));
     draft.finish(DATABASE, 1).expect("it is small")
 }

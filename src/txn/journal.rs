@@ -115,7 +115,7 @@ impl Journal {
 
     /// The record of what `collect` adds; `None` if it adds nothing.
     fn payload(&self, collect: impl FnOnce(&mut Ops) -> Result<()>) -> Result<Option<Payload>> {
-        let mut draft = Draft::new(Vec::new());
+        let mut draft = Draft::new();
         let mut ops = Ops::behind(std::mem::take(draft.bytes()));
         collect(&mut ops)?;
         if ops.is_empty() {

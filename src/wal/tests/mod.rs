@@ -55,7 +55,7 @@ fn small() -> WalOptions {
 }
 
 fn payload(bytes: &[u8]) -> Payload {
-    let mut draft = Draft::new(Vec::new());
+    let mut draft = Draft::new();
     draft.bytes().extend_from_slice(bytes);
     draft.finish(DATABASE, bytes.len()).expect("the payloads of these tests are small")
 }
