@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::checkpoint::CheckpointError;
 use crate::codec::{DecodeError, EncodeError};
 use crate::id::Timestamp;
+use crate::mvcc::place::FetchError;
 use crate::sync::Arc;
 use crate::wal::WalError;
 
@@ -225,6 +226,10 @@ pub enum Error {
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+
+    /// A value that is not in memory could not be brought back.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
 
     /// The transaction has no savepoint of this name (any more).
     #[error("there is no savepoint {name:?}")]

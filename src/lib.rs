@@ -94,6 +94,7 @@ pub use error::{Conflict, ConflictKind, Error, Result};
 pub use evict::EvictionPolicy;
 pub use heap::{HeapSize, allocated};
 pub use id::{Lsn, Timestamp};
+pub use mvcc::place::FetchError;
 pub use mvcc::range::Range;
 pub use mvcc::terms::Departure;
 pub use mvcc::{EntryInfo, Key, Lookup, Prefix, Value};

@@ -16,7 +16,7 @@ pub(crate) use std::sync::atomic::{
 };
 pub(crate) use std::sync::{Arc, OnceLock};
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// Threads: names, joins, yields and sleeps.
 pub(crate) mod thread {

@@ -9,6 +9,7 @@ use std::iter::FusedIterator;
 use std::ops::Bound;
 
 use crate::error::Result;
+use crate::mvcc::place::FetchError;
 use crate::mvcc::{Key, Value};
 use crate::txn::{Bucket, Snapshot};
 
@@ -28,6 +29,7 @@ pub struct Iter<K: Key, V: Value + Clone> {
     back: VecDeque<(K, V)>,
     batch: usize,
     exhausted: bool,
+    error: Option<FetchError>,
 }
 
 impl<K: Key, V: Value + Clone> Iter<K, V> {
@@ -43,7 +45,20 @@ impl<K: Key, V: Value + Clone> Iter<K, V> {
             back: VecDeque::new(),
             batch: BATCH_MIN,
             exhausted: false,
+            error: None,
         })
+    }
+
+    /// Why the iteration ends before its end, if it does: a value that is not in memory could not
+    /// be read back. Only in a bucket that is durable and has a memory limit.
+    #[must_use]
+    pub fn error(&self) -> Option<&FetchError> {
+        self.error.as_ref()
+    }
+
+    /// `outcome`, unless a value could not be read.
+    pub(super) fn or_error<T>(&self, outcome: T) -> Result<T> {
+        self.error.clone().map_or(Ok(outcome), |error| Err(error.into()))
     }
 
     fn fetch(&mut self, backward: bool) {
@@ -53,12 +68,17 @@ impl<K: Key, V: Value + Clone> Iter<K, V> {
             self.exhausted = true;
             return;
         };
-        let clone = |(key, value): (&K, &V)| (key.clone(), value.clone());
-        let fetched: Vec<_> = if backward {
-            range.by_ref().rev().take(self.batch).map(clone).collect()
-        } else {
-            range.by_ref().take(self.batch).map(clone).collect()
-        };
+        let mut fetched = Vec::with_capacity(self.batch);
+        while fetched.len() < self.batch {
+            match range.lend_next(backward, |key, value| (key.clone(), value.clone())) {
+                Ok(Some(entry)) => fetched.push(entry),
+                Ok(None) => break,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+        }
         self.exhausted = fetched.len() < self.batch;
         self.batch = (self.batch * 2).min(BATCH_MAX);
         if let Some((last, _)) = fetched.last() {

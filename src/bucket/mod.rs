@@ -19,6 +19,7 @@ use std::borrow::Borrow;
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
+use crate::mvcc::record::Stale;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
 use crate::ssi::Seen;
 use crate::txn::{
@@ -40,18 +41,33 @@ impl<K: Key, V: Value> Bucket<K, V> {
         Snapshot::take(self.engine(), false)
     }
 
-    /// Calls `read` with the newest value of `key`. O(log n).
+    /// Calls `read` with the newest value of `key`. O(log n); a value that is not in memory is read
+    /// back from the files.
     ///
     /// `read` runs once at most, and delays the reclamation of memory while it does.
     ///
     /// # Errors
     ///
-    /// [`Error::BucketDropped`](crate::Error::BucketDropped); the same goes for every operation
-    /// of a bucket.
+    /// [`Error::BucketDropped`](crate::Error::BucketDropped), and
+    /// [`Error::Fetch`](crate::Error::Fetch) if the value is not in memory and cannot be brought
+    /// back; the same goes for every operation of a bucket.
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Result<Option<R>>
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
+    {
+        match self.read_newest(key, read)? {
+            Ok(outcome) => Ok(outcome),
+            Err(read) => Ok(self.snapshot().get(self, key)?.map(read)),
+        }
+    }
+
+    /// Reads without a registration; gives `read` back if that does not do.
+    fn read_newest<Q, F, R>(&self, key: &Q, read: F) -> Result<std::result::Result<Option<R>, F>>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+        F: FnOnce(&V) -> R,
     {
         let engine = self.engine();
         let table = engine.catalog().table::<K, V>(self.id())?;
@@ -64,13 +80,15 @@ impl<K: Key, V: Value> Bucket<K, V> {
                 },
                 Isolation::Snapshot => engine.log().visible(&guard),
             };
-            if let Ok(value) = table.get_unregistered(key, now, &guard) {
-                return Ok(value.map(read));
+            match table.get_unregistered(key, now, &guard) {
+                Ok(value) => return Ok(Ok(value.map(read))),
+                Err(Stale::Overtaken) => {}
+                Err(Stale::Cold) => break,
             }
         }
         // Writers overtook every try, and do not overtake a registered snapshot; or it takes a wait
-        // for a sync, which no pin should last for.
-        Ok(self.snapshot().get(self, key)?.map(read))
+        // for a sync, or a read from a file, which no pin should last for.
+        Ok(Err(read))
     }
 
     /// Whether `key` has a value. O(log n).
@@ -83,7 +101,22 @@ impl<K: Key, V: Value> Bucket<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        Ok(self.get_with(key, |_| ())?.is_some())
+        match self.read_newest(key, |_| ())? {
+            Ok(outcome) => Ok(outcome.is_some()),
+            Err(_) => self.snapshot().contains_key(self, key),
+        }
+    }
+
+    /// Sets the value of `key`, whatever it was, which is not read. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// As [`get_with`](Self::get_with).
+    pub fn set(&self, key: K, value: V) -> Result<()>
+    where
+        V: Clone,
+    {
+        self.write(|tx| tx.set(self, key.clone(), value.clone()))
     }
 
     /// Sets the value of `key` if it has none. Returns whether it did. O(log n).
@@ -260,7 +293,9 @@ impl<K: Key, V: Value + Clone> Bucket<K, V> {
     ///
     /// As [`get_with`](Self::get_with).
     pub fn first_key_value(&self) -> Result<Option<(K, V)>> {
-        Ok(self.iter()?.next())
+        let mut entries = self.iter()?;
+        let first = entries.next();
+        entries.or_error(first)
     }
 
     /// The entry with the greatest key.
@@ -269,7 +304,9 @@ impl<K: Key, V: Value + Clone> Bucket<K, V> {
     ///
     /// As [`get_with`](Self::get_with).
     pub fn last_key_value(&self) -> Result<Option<(K, V)>> {
-        Ok(self.iter()?.next_back())
+        let mut entries = self.iter()?;
+        let last = entries.next_back();
+        entries.or_error(last)
     }
 
     /// All entries at one moment, in order.

@@ -20,8 +20,8 @@
 //!    offset. Nothing here panics on bytes.
 //!
 //! This floor knows bytes: keys and values are encoded by whoever writes and decoded by whoever
-//! reads, in an order that is theirs. All numbers in the files are little-endian. Used by `evict`
-//! and by `db`.
+//! reads, in an order that is theirs. All numbers in the files are little-endian. Used by `mvcc`,
+//! which reads single values back, and by `db`.
 
 mod block;
 mod directory;
@@ -35,7 +35,7 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod writer;
 
-pub(crate) use block::{Entry, Operation};
+pub(crate) use block::{Entry, Operation, ValuePosition};
 pub(crate) use directory::{TableId, list_tables};
 pub use error::CheckpointError;
 pub(crate) use format::{Origin, TableKind};

@@ -7,16 +7,15 @@
 //!    their entries to add up to the number in the footer.
 //! 2. No length from the file leads to a buffer larger than the file.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::block::{Block, Entry};
-#[cfg(test)]
-use super::block::{LENGTH_MAX, VALUE_CRC_LENGTH, ValuePosition};
+use super::block::{Block, Entry, LENGTH_MAX, Operation, VALUE_CRC_LENGTH, ValuePosition};
 use super::directory::{TableId, read_exact};
 use super::error::{CheckpointError, Result};
 use super::fields::Fields;
-use super::format::{Footer, HEADER_LENGTH, IndexEntry, TAIL_LENGTH, decode_header};
+use super::format::{Footer, HEADER_LENGTH, IndexEntry, TAIL_LENGTH, TableKind, decode_header};
 use super::manifest::TableRecord;
 use crate::crc::crc32;
 use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
@@ -170,6 +169,15 @@ impl Table {
         self.footer.is_sorted
     }
 
+    pub(crate) fn id(&self) -> TableId {
+        self.footer.origin.table
+    }
+
+    /// Whether it has each key of a range once.
+    pub(crate) fn is_range(&self) -> bool {
+        self.footer.kind == TableKind::Range
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -284,31 +292,40 @@ impl Table {
         Ok(bytes)
     }
 
-    /// The one block that can hold a key, in a sorted table.
-    ///
-    /// # Panics
-    ///
-    /// If the table is not sorted.
-    #[cfg(test)]
-    pub(crate) fn find_block(&self, key: &[u8]) -> Option<usize> {
-        assert!(self.footer.is_sorted, "keys are looked up in sorted tables");
-        let after = self.blocks.partition_point(|block| self.first_key(block) <= key);
-        after.checked_sub(1)
+    /// The one block that can hold a key, where keys are in the order of `compare`, which says how
+    /// a key is to the one that is looked for.
+    fn find_block(&self, compare: &impl Fn(&[u8]) -> Ordering) -> Option<usize> {
+        let is_before = |block: &BlockPlace| compare(self.first_key(block)) != Ordering::Greater;
+        self.blocks.partition_point(is_before).checked_sub(1)
     }
 
-    /// Looks up a key in a sorted table, of a range. Reads one block.
+    /// Looks up where the value of a key is, in a table whose keys are in the order of `compare`,
+    /// which says how a key is to the one that is looked for. `None` if the key is not here, or
+    /// has no value. Reads one block, and checks it.
+    pub(crate) fn find_value(
+        &self,
+        compare: &impl Fn(&[u8]) -> Ordering,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<ValuePosition>> {
+        let Some(block) = self.find_block(compare) else { return Ok(None) };
+        let block = self.read_block(block, buffer)?;
+        let found = block.entries().find(|entry| compare(entry.key) == Ordering::Equal);
+        let put = found.filter(|entry| entry.operation == Operation::Put);
+        Ok(put.map(|entry| entry.position))
+    }
+
+    /// Looks up a key in a table of a range that is sorted by bytes. Reads one block.
     #[cfg(test)]
     pub(crate) fn find<'b>(
         &self,
         key: &[u8],
         buffer: &'b mut Vec<u8>,
     ) -> Result<Option<Entry<'b>>> {
-        let Some(block) = self.find_block(key) else { return Ok(None) };
+        let Some(block) = self.find_block(&|other| other.cmp(key)) else { return Ok(None) };
         Ok(self.read_block(block, buffer)?.entries().find(|entry| entry.key == key))
     }
 
-    /// Reads one value by the position that its entry had.
-    #[cfg(test)]
+    /// Reads one value by the position that its entry had, and checks it.
     pub(crate) fn read_value<'b>(
         &self,
         position: ValuePosition,

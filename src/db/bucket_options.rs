@@ -60,7 +60,7 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
     /// the engine needs for them.
     ///
     /// A commit that would exceed it first frees what nobody can read any more, then evicts if the
-    /// bucket does that, and is refused with
+    /// bucket is a cache, or lets values leave memory if it is durable, and is refused with
     /// [`Error::MemoryLimit`](crate::Error::MemoryLimit) if that is not enough. What only removes
     /// entries is never refused.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
@@ -68,8 +68,12 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
         self
     }
 
-    /// Makes the bucket a cache: when room is needed, entries leave by this policy. Only for
-    /// volatile buckets; see [`EvictionPolicy`] for what that means to readers.
+    /// By which policy entries leave when room is needed.
+    ///
+    /// This makes a volatile bucket a cache; see [`EvictionPolicy`] for what that means to readers.
+    /// In a durable bucket keys stay and nothing is lost: values leave memory and are read back
+    /// from the files, by [`EvictionPolicy::S3Fifo`] unless set, and with
+    /// [`EvictionPolicy::Manual`] not at all.
     pub fn evict(mut self, policy: EvictionPolicy) -> Self
     where
         K: Hash,
@@ -128,9 +132,9 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
         self
     }
 
-    /// Whether entries leave by themselves, which only those of volatile buckets do.
-    pub(super) fn is_cache(&self) -> bool {
-        self.retention.is_some() || self.expires
+    /// Whether entries expire, which only those of volatile buckets do.
+    pub(super) fn expires_entries(&self) -> bool {
+        self.expires
     }
 
     /// The terms of a bucket of this name, whose entries must be measured if it or the database
@@ -142,8 +146,9 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
         if (is_limited || limit.is_some()) && !weigher.is_exact() {
             return Err(Error::Unmeasured { bucket: name.into() });
         }
-        let retention = retention.filter(|it| it.policy != EvictionPolicy::Manual);
-        Ok(Terms { stored: None, weigher, limit, ttl, expires, retention, listener })
+        let stays = retention.as_ref().is_some_and(|it| it.policy == EvictionPolicy::Manual);
+        let retention = retention.filter(|_| !stays);
+        Ok(Terms { stored: None, weigher, limit, ttl, expires, retention, stays, listener })
     }
 }
 

@@ -178,8 +178,7 @@ impl Database {
     /// # Errors
     ///
     /// As [`bucket`](Self::bucket); [`Error::BucketExists`] if the bucket is open already;
-    /// [`Error::DurableCache`] if the database is durable and the options say that entries leave by
-    /// themselves; [`Error::Unmeasured`] if there is a limit and nobody knows what the entries own
+    /// [`Error::DurableCache`] if the database is durable and the options say that entries expire; [`Error::Unmeasured`] if there is a limit and nobody knows what the entries own
     /// on the heap.
     pub fn bucket_with<K, V>(
         &self,
@@ -191,10 +190,10 @@ impl Database {
         V: Value + Encode + Decode,
     {
         let engine = self.engine();
-        let is_cache = options.is_cache();
+        let expires = options.expires_entries();
         let terms = options.terms(name, engine.has_memory_limit())?;
         let id = match self.archive() {
-            Some(_) if is_cache => return Err(Error::DurableCache { bucket: name.into() }),
+            Some(_) if expires => return Err(Error::DurableCache { bucket: name.into() }),
             Some(archive) => archive.open_bucket(engine, name, Some(terms))?,
             None => engine.catalog().create(name, terms)?,
         };

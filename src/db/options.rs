@@ -252,6 +252,7 @@ impl Options {
         let (store, recovery) = store::open(directory.as_ref(), self.files.clone())?;
         let keeper = Arc::new(Keeper::new(store));
         let engine = store::engine(&keeper, &self.settings);
+        keeper.watch(&engine);
         if self.files.has_threads {
             keeper.start(&engine);
         }

@@ -221,8 +221,11 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Objects that were removed and wait for readers to let go of them.
     pub garbage_objects: usize,
-    /// Entries that left by themselves: evicted, expired, or asked to.
+    /// Entries that left by themselves: evicted, expired, or asked to; and values of durable buckets
+    /// that left memory.
     pub departures: u64,
+    /// Values of durable buckets that were brought back into memory.
+    pub fetches: u64,
     /// Where the memory is.
     pub memory: MemoryStats,
     /// Transactions and snapshots that are open.
@@ -268,6 +271,7 @@ impl Stats {
             log_bytes,
             garbage_objects: garbage.garbage_objects,
             departures: counters.get(Count::Departures),
+            fetches: counters.get(Count::Fetches),
             memory: MemoryStats {
                 limit: engine.catalog().tables().gauge().map(|gauge| gauge.limit()),
                 buckets: tables().map(AnyTable::bytes).sum::<Bytes>().into(),

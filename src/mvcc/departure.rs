@@ -1,35 +1,39 @@
-//! Entries that leave by themselves: evicted, or expired.
+//! What leaves memory by itself: entries of caches, evicted or expired; and values of durable
+//! buckets, whose keys stay.
 //!
 //! ```text
-//! choose ─► a tombstone on each head, undecided ─► the commit that owns them ─► settle ─► see off
-//!              │                                       (see `txn::evict`)
+//! choose ─► a stub on each head, undecided ─► the commit that owns them ─► settle ─► see off
+//!              │                                  (see `txn::evict`)
 //!              └── it does not commit: take them off, back into the rings
 //! ```
 //!
-//! An entry leaves by a version of its own, a tombstone with a commit timestamp like any other. So
-//! a snapshot that saw the entry goes on seeing it, and one that is taken later does not.
+//! What leaves gets a version on top, a *stub*, with a commit timestamp like any other: a
+//! tombstone, or a cold version that says where the value is in the files. So a snapshot that saw
+//! the value goes on seeing it where it was, and one that is taken later meets the stub.
 //!
 //! 1. What leaves is the newest version, and it is decided. A head that changed meanwhile is left
 //!    alone.
 //! 2. A departure is nobody's write: it stands in no footprint, and whoever writes the key next
 //!    looks through it (see `Record::take`). So no transaction is refused because of it.
-//! 3. No user code runs while a tombstone is undecided: keys are hashed before, and listeners
-//!    called after.
+//! 3. No user code runs while a stub is undecided but the encoding of keys of durable buckets:
+//!    other keys are hashed before, and listeners called after. A panic takes the stubs back.
 //! 4. What departs without having been settled is taken back, by whoever called.
 //!
 //! Called through [`AnyTable`](super::tables::AnyTable) by what makes room and what vacuums.
 
 use std::ptr::NonNull;
 
+use crate::codec::Encoder;
 use crate::epoch::Guard;
 use crate::evict::Picked;
 use crate::id::Timestamp;
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::record::{PINNED, Record, Taken};
 use crate::mvcc::residents::Tenant;
+use crate::mvcc::shelf::{Files, Shelf};
 use crate::mvcc::table::Table;
 use crate::mvcc::terms::Departure;
-use crate::mvcc::version::{Commit, Version};
+use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Needed, Status};
@@ -55,11 +59,11 @@ pub(crate) trait Departing {
     fn len(&self) -> usize;
     /// Whether the search came to the end of the bucket, if it was one for expired entries.
     fn is_over(&self) -> bool;
-    /// Gives the tombstones their commit time.
+    /// Gives the stubs their commit time.
     fn settle(&mut self, commit: Timestamp);
     /// Tells the listener, prunes, and counts. Answers how many bytes were freed.
     fn see_off(&mut self, needed: &Needed, guard: &Guard<'_>) -> SeenOff;
-    /// Takes the tombstones back.
+    /// Takes the stubs back.
     fn release(&mut self, guard: &Guard<'_>);
 }
 
@@ -75,11 +79,53 @@ pub(crate) struct SeenOff {
     pub(crate) is_over: bool,
 }
 
+/// A version to be put on a record, in a leaked box, and what it is for.
+struct Stub<V> {
+    stub: NonNull<Version<V>>,
+    /// What leaves.
+    version: NonNull<Version<V>>,
+    /// When that was written.
+    over: Timestamp,
+}
+
+/// The tombstone for an entry, if it has a value.
+fn departure<K: Key, V: Value>(record: &Record<K, V>, guard: &Guard<'_>) -> Option<Stub<V>> {
+    let version = NonNull::from(record.newest_value(guard)?);
+    let over = record.newest_written(guard)?;
+    Some(Stub { stub: Version::departure(over), version, over })
+}
+
+/// The cold version for an entry, if its value is in memory, and in the files. Buffers are for the
+/// key and for a block.
+fn cold<K: Key, V: Value>(
+    table: &Table<K, V>,
+    files: &Files,
+    record: &Record<K, V>,
+    (key, block): &mut (Vec<u8>, Vec<u8>),
+    guard: &Guard<'_>,
+) -> Option<Stub<V>> {
+    let version = record.newest_value(guard).filter(|version| !version.is_cold())?;
+    let over = record.newest_written(guard)?;
+    let codec = &table.stored()?.codec;
+    key.clear();
+    (codec.encode_key)(record.key(), Encoder::new(key)).ok()?;
+    match files.find(codec, key, over, block) {
+        Ok(place) => {
+            Some(Stub { stub: Version::cold(over, place?), version: NonNull::from(version), over })
+        }
+        Err(error) => {
+            // What cannot be read back stays in memory.
+            tracing::error!(%error, "a value is not let go of, since its file is damaged");
+            None
+        }
+    }
+}
+
 struct One<K: Key, V: Value> {
     record: NonNull<Record<K, V>>,
     /// What leaves.
     version: NonNull<Version<V>>,
-    tombstone: NonNull<Version<V>>,
+    stub: NonNull<Version<V>>,
     /// Came out of a ring, to which it goes back if it stays.
     from_ring: bool,
     cause: Departure,
@@ -92,7 +138,7 @@ pub(crate) struct Batch<'t, K: Key, V: Value> {
     is_over: bool,
 }
 
-/// Chooses what leaves and puts the tombstones on.
+/// Chooses what leaves and puts the stubs on.
 pub(super) fn depart<'t, K: Key, V: Value>(
     table: &'t Table<K, V>,
     wanted: Wanted,
@@ -107,7 +153,7 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     batch
 }
 
-/// Puts a tombstone on one entry, if it is there and has a value.
+/// Puts a stub on one entry, if it is there and has a value.
 pub(crate) fn depart_one<'t, K: Key, V: Value>(
     table: &'t Table<K, V>,
     record: Option<&Record<K, V>>,
@@ -115,8 +161,10 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
     let mut batch = Batch { table, ones: Vec::new(), is_over: true };
-    if let Some(record) = record {
-        batch.add(record, Departure::Asked, false, owner, guard);
+    if let Some(record) = record
+        && let Some(stub) = departure(record, guard)
+    {
+        batch.add(record, stub, Departure::Asked, false, owner, guard);
     }
     batch
 }
@@ -127,9 +175,18 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         let mut picked = Picked::<Tenant<K, V>>::default();
         residence.keeper.pick(bytes, &mut picked);
         residence.strike(picked.gone);
+        // Held until every stub is in its chain (shelf invariant 3).
+        let files = self.table.shelf().map(Shelf::files);
+        let mut bytes = (Vec::new(), Vec::new());
         for victim in picked.victims {
             let record = victim.record(guard);
-            if !self.add(record, Departure::Evicted, true, owner, guard) {
+            let stub = match &files {
+                None => departure(record, guard),
+                Some(files) => cold(self.table, files, record, &mut bytes, guard),
+            };
+            let left = stub
+                .is_some_and(|stub| self.add(record, stub, Departure::Evicted, true, owner, guard));
+            if !left {
                 residence.keeper.readmit(victim);
             }
         }
@@ -140,34 +197,37 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         let (found, is_over) = self.table.next_expired(&expired, (BATCH, SEARCH), guard);
         self.is_over = is_over;
         for record in found {
-            self.add(record, Departure::Expired, false, owner, guard);
+            if let Some(stub) = departure(record, guard) {
+                self.add(record, stub, Departure::Expired, false, owner, guard);
+            }
         }
     }
 
+    /// Puts a stub on a record, if what the stub is for is still on top; frees it if not.
     fn add(
         &mut self,
         record: &Record<K, V>,
+        stub: Stub<V>,
         cause: Departure,
         from_ring: bool,
         owner: *const Status,
         guard: &Guard<'_>,
     ) -> bool {
-        let Some(version) = record.newest_value(guard) else { return false };
-        let is_pinned = self.table.has_keeper() && version.heat() == PINNED;
-        if is_pinned && cause == Departure::Evicted {
-            return false;
-        }
-        let Commit::At(over) = version.commit() else { return false };
-        let tombstone = Version::departure(over);
+        let Stub { stub, version, over } = stub;
+        // SAFETY: found under the guard.
+        let leaving = unsafe { version.as_ref() };
         // SAFETY: leaked just now.
-        unsafe { tombstone.as_ref() }.mark_pending(owner);
-        if !record.depart(version, tombstone, !from_ring, guard) {
+        unsafe { stub.as_ref() }.mark_pending(owner);
+        let is_pinned = self.table.has_keeper() && leaving.heat() == PINNED;
+        let stays = is_pinned && cause == Departure::Evicted;
+        let is_same = record.newest_written(guard) == Some(over);
+        if stays || !is_same || !record.depart(leaving, stub, !from_ring, guard) {
             // SAFETY: nobody else has seen it.
-            unsafe { Version::free(tombstone.as_ptr()) };
+            unsafe { Version::free(stub.as_ptr()) };
             return false;
         }
-        let (record, version) = (NonNull::from(record), NonNull::from(version));
-        self.ones.push(One { record, version, tombstone, from_ring, cause });
+        let record = NonNull::from(record);
+        self.ones.push(One { record, version, stub, from_ring, cause });
         true
     }
 
@@ -198,7 +258,7 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
     fn settle(&mut self, commit: Timestamp) {
         for one in &self.ones {
             // SAFETY: the tombstone is linked and undecided, hence alive.
-            unsafe { one.tombstone.as_ref() }.settle(commit, 0);
+            unsafe { one.stub.as_ref() }.settle(commit, 0);
         }
     }
 
@@ -213,13 +273,22 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
             let weight = weigher.record(record.key());
             // SAFETY: the guard was made before the version was found, so it is still there.
             let version = weigher.version(unsafe { one.version.as_ref() });
-            delta.depart(weight, weigher.boxed(None), version);
             let cut = record.thin(needed, |version| weigher.version(version), guard);
             delta.retained -= signed(cut.bytes);
+            pruned += cut.versions as u64;
+            if table.shelf().is_some() {
+                delta.supersede(version);
+                delta.live += signed(weigher.cold());
+                seen_off.bytes += cut.bytes.saturating_sub(weigher.cold()) as u64;
+                if cut.versions == 0 {
+                    table.note_parted(record.key());
+                }
+                continue;
+            }
+            delta.depart(weight, weigher.boxed(None), version);
             if cut.versions > 0 {
                 seen_off.bytes += (weight + cut.bytes) as u64;
             }
-            pruned += cut.versions as u64;
             table.note_dead(record.key());
         }
         table.account().add(delta);
@@ -232,7 +301,7 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         for one in std::mem::take(&mut self.ones) {
             // SAFETY: a record with an undecided head does not die.
             let record = unsafe { one.record.as_ref() };
-            record.release(one.tombstone, Taken::default(), guard);
+            record.release(one.stub, Taken::default(), guard);
             let residence = self.table.residence().filter(|_| one.from_ring);
             if let Some(residence) = residence.filter(|_| record.mark_enrolled()) {
                 residence.keeper.readmit(residence.tenant(record));

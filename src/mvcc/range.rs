@@ -13,16 +13,19 @@
 //!    ends never pass each other.
 //! 4. A tracked iterator counts as having read what it was asked for, until it is dropped before
 //!    its end: then, what it went through.
+//! 5. A value that is in the files only is read when its turn comes. If it cannot be read the
+//!    iteration ends there and says so.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use crate::mvcc::interval::Interval;
+use crate::mvcc::place::FetchError;
 use crate::mvcc::read_log::Access;
 use crate::mvcc::table::Table;
-use crate::mvcc::view::ReadView;
+use crate::mvcc::view::{Item, ReadView};
 use crate::mvcc::workspace::Workspace;
 use crate::mvcc::{Key, Value};
 
@@ -50,6 +53,7 @@ pub struct Range<'t, K: Key, V: Value> {
     back: End<'t, K, V>,
     left: Left,
     done: bool,
+    error: Option<FetchError>,
 }
 
 /// How many more entries of the index may come: an unsound `Ord` must not lead in circles.
@@ -87,7 +91,7 @@ struct Own<'t, K: Key, V: Value> {
     slot: Option<usize>,
 }
 
-type Entry<'t, K, V> = (&'t K, Option<&'t V>);
+type Entry<'t, K, V> = (&'t K, Item<'t, V>);
 
 /// One end of the iterator.
 struct End<'t, K, V> {
@@ -182,7 +186,7 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         let (front, back) = (End::default(), End::default());
         let merges = own.as_ref().is_some_and(|own| own.time > 0);
         let left = Left { entries: LEFT_UNCOUNTED, counted: false };
-        Self { view, table, own, merges, low, high, front, back, left, done: false }
+        Self { view, table, own, merges, low, high, front, back, left, done: false, error: None }
     }
 
     #[inline]
@@ -192,7 +196,7 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         // The usual case: nothing of our own to merge, and the other end has not moved.
         if !self.merges
             && other.last.is_none()
-            && let Some(&(key, Some(value))) = end.index.batch.get(end.index.at)
+            && let Some(&(key, Item::Value(value))) = end.index.batch.get(end.index.at)
         {
             end.index.at += 1;
             end.last = Some(key);
@@ -202,8 +206,23 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
     }
 
     fn step_with_care(&mut self, backward: bool) -> Option<(&'t K, &'t V)> {
+        let (key, item) = self.step_over(backward)?;
+        if let Item::Value(value) = item {
+            return Some((key, value));
+        }
+        match self.view.get::<K, V, K>(self.table, key) {
+            Ok(found) => found.map(|found| (key, found.value)),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// The next key that has a value, in memory or not.
+    fn step_over(&mut self, backward: bool) -> Option<Entry<'t, K, V>> {
         while !self.done {
-            let Some((key, value)) = self.advance(backward) else {
+            let Some((key, item)) = self.advance(backward) else {
                 self.done = true;
                 break;
             };
@@ -214,12 +233,77 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
                 break;
             }
             let end = if backward { &mut self.back } else { &mut self.front };
-            if let Some(value) = value {
+            if !matches!(item, Item::Removed) {
                 end.last = Some(key);
-                return Some((key, value));
+                return Some((key, item));
             }
         }
         None
+    }
+
+    /// Ends the iteration: a value could not be read.
+    fn fail(&mut self, error: FetchError) {
+        self.done = true;
+        if let Some(own) = &self.own {
+            own.workspace.fail(error.clone());
+        }
+        tracing::error!(%error, "an iteration ends early: a value could not be read");
+        self.error = Some(error);
+    }
+
+    /// The next key that has a value, which is not read.
+    pub(crate) fn next_key(&mut self) -> Option<&'t K> {
+        self.step_over(false).map(|(key, _)| key)
+    }
+
+    /// Passes on the next entry. A value that is in the files only is read, and forgotten again.
+    pub(crate) fn lend_next<R>(
+        &mut self,
+        backward: bool,
+        read: impl FnOnce(&K, &V) -> R,
+    ) -> Result<Option<R>, FetchError> {
+        let Some((key, item)) = self.step_over(backward) else { return Ok(None) };
+        if let Item::Value(value) = item {
+            return Ok(Some(read(key, value)));
+        }
+        let lent = self.view.lend::<K, V, K, R>(self.table, key, |value| read(key, value));
+        lent.inspect_err(|error| self.fail(error.clone()))
+    }
+
+    /// Calls `each` with the entries that are left, from the front, until it breaks.
+    ///
+    /// Values that are in the files only are read one by one and forgotten again, so that going
+    /// through a bucket that is larger than memory takes no room. What the iterator yields is lent
+    /// for longer, and stays in memory meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// A value could not be read: see [`error`](Self::error).
+    pub fn visit(
+        mut self,
+        mut each: impl FnMut(&K, &V) -> ControlFlow<()>,
+    ) -> Result<(), FetchError> {
+        while let Some(flow) = self.lend_next(false, &mut each)? {
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the iteration has ended before its end, if it has: a value that is not in memory could
+    /// not be read back. Only in a bucket that is durable and has a memory limit.
+    ///
+    /// A transaction that went through such an iterator does not commit. Whoever iterates over a
+    /// snapshot asks here at the end, or uses [`visit`](Self::visit).
+    #[must_use]
+    pub fn error(&self) -> Option<&FetchError> {
+        self.error.as_ref()
+    }
+
+    /// `outcome`, unless a value could not be read.
+    pub(crate) fn or_error<T>(&self, outcome: T) -> Result<T, FetchError> {
+        self.error.clone().map_or(Ok(outcome), Err)
     }
 
     /// The next entry of either source at one end, own writes first.
@@ -271,6 +355,11 @@ impl<'t, K: Key, V: Value> Iterator for Range<'t, K, V> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.step(false)
+    }
+
+    /// Counts keys: no value is read.
+    fn count(mut self) -> usize {
+        std::iter::from_fn(|| self.next_key()).count()
     }
 }
 

@@ -19,12 +19,13 @@
 //! 5. The ENROLLED bit of the head says that a ring of the bucket's keeper (see `evict`) holds the
 //!    record's address; such a record does not die. Whoever takes the head for a value sets it;
 //!    it goes when the ring lets go, which it may while a tombstone is on top.
-//! 6. The THINNING bit of the head is set by whoever takes versions out of the middle of the chain,
-//!    for as long as that takes. It is set only over a chain whose versions are all settled, so
-//!    that no committer cuts it, too; and nobody takes the head meanwhile.
+//! 6. The THINNING bit of the head is set by whoever takes versions out of the middle of the chain
+//!    or puts others in their place, for as long as that takes; nobody takes the head meanwhile.
+//!    The chain is changed only while all its versions are settled, so that no committer cuts it,
+//!    too.
 //!
-//! Called by tables, write sets, and what makes room (`departure`); [`tenancy`](super::tenancy) and
-//! [`thinning`](super::thinning) are further parts of a record.
+//! Called by tables, write sets, and what makes room (`departure`); [`tenancy`](super::tenancy),
+//! [`thinning`](super::thinning) and [`exchange`](super::exchange) are further parts of a record.
 
 use std::ptr::{self, NonNull};
 
@@ -38,7 +39,7 @@ use crate::sync::{AtomicPtr, Ordering};
 pub(super) const DEAD: usize = 0b001;
 pub(super) const ENROLLED: usize = 0b010;
 pub(super) const THINNING: usize = 0b100;
-const TAGS: usize = DEAD | ENROLLED | THINNING;
+pub(super) const TAGS: usize = DEAD | ENROLLED | THINNING;
 
 /// The heat of an entry that is not evicted until it is unpinned.
 pub(crate) const PINNED: u8 = u8::MAX;
@@ -153,7 +154,7 @@ impl<K: Key, V: Value> Record<K, V> {
             Some(newest) if newest.is_visible_at(snapshot) => Ok(Some(newest)),
             // What is below may have been cut off, or taken out so that something older shows:
             // even below an undecided version, which may have been decided by then.
-            Some(_) => Err(Stale),
+            Some(_) => Err(Stale::Overtaken),
         }
     }
 
@@ -211,7 +212,7 @@ impl<K: Key, V: Value> Record<K, V> {
         let Some(version) = (unsafe { newest.as_ref() }) else { return Ok(()) };
         let Commit::At(commit) = version.commit() else { return Err(TakeError::Busy) };
         // SAFETY: as in `visible_at`.
-        let written = unsafe { Version::departed_over(newest) }.unwrap_or(commit);
+        let written = unsafe { Version::over(newest) }.unwrap_or(commit);
         if written > snapshot { Err(TakeError::Newer(written)) } else { Ok(()) }
     }
 
@@ -220,11 +221,19 @@ impl<K: Key, V: Value> Record<K, V> {
     pub(crate) fn release(&self, version: NonNull<Version<V>>, taken: Taken, guard: &Guard<'_>) {
         // SAFETY: the owner's version is linked, hence alive.
         let below = unsafe { version.as_ref() }.prev();
-        let was_enrolled = self.is_enrolled() && !taken.enrols;
-        let below = below.map_addr(|a| a | if was_enrolled { ENROLLED } else { 0 });
-        // AcqRel: whoever finds the older version on top sees it as it was.
-        let mine = self.head.swap(below, Ordering::AcqRel);
-        assert!(untagged(mine) == version.as_ptr(), "an undecided head belongs to its transaction");
+        let stays = if taken.enrols { THINNING } else { THINNING | ENROLLED };
+        loop {
+            let mine = self.head();
+            let owns = untagged(mine) == version.as_ptr();
+            assert!(owns, "an undecided head belongs to its transaction");
+            let after = below.map_addr(|a| a | mine.addr() & stays);
+            // AcqRel: whoever finds the older version on top sees it as it was. Fails when somebody
+            // marks the head, who waits for us.
+            let off = self.head.compare_exchange(mine, after, Ordering::AcqRel, Ordering::Acquire);
+            if off.is_ok() {
+                break;
+            }
+        }
         Self::retire(version, guard);
     }
 
@@ -354,6 +363,21 @@ impl<K: Key, V: Value> Record<K, V> {
         is_value.then_some(newest)
     }
 
+    /// When somebody wrote the newest version: not when it left memory, or came back.
+    pub(crate) fn newest_written(&self, _pinned: &Guard<'_>) -> Option<Timestamp> {
+        let newest = self.newest();
+        // SAFETY: as in `visible_at`.
+        let Commit::At(commit) = (unsafe { newest.as_ref() })?.commit() else { return None };
+        // SAFETY: as in `visible_at`; the pointer is the one of the chain.
+        Some(unsafe { Version::over(newest) }.unwrap_or(commit))
+    }
+
+    /// Whether there is a version below the newest.
+    pub(crate) fn has_older(&self, _pinned: &Guard<'_>) -> bool {
+        // SAFETY: as in `visible_at`.
+        unsafe { self.newest().as_ref() }.is_some_and(|newest| !newest.prev().is_null())
+    }
+
     /// Whether no value is on top: the record may be one to kill.
     pub(crate) fn is_empty(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
@@ -365,9 +389,14 @@ pub(super) fn untagged<V>(head: *mut Version<V>) -> *mut Version<V> {
     head.map_addr(|address| address & !TAGS)
 }
 
-/// A snapshot that is not registered has been overtaken.
-#[derive(Debug)]
-pub(crate) struct Stale;
+/// Why a snapshot that is not registered cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stale {
+    /// It has been overtaken: a newer one may do.
+    Overtaken,
+    /// The value is in the files only.
+    Cold,
+}
 
 /// # Safety
 ///

@@ -3,7 +3,7 @@
 //! ```text
 //! commit      write set ──Codec──► Ops ──► the log
 //! checkpoint  a range at a snapshot ──Codec──► sorted bytes ──► a table file
-//! recovery    bytes ──Codec──► a record with one version, stamped
+//! recovery    bytes ──Codec──► a record with one version, stamped; its value, or where that is
 //! ```
 //!
 //! 1. Entries are loaded before anyone else knows the table, older ones of a key before newer
@@ -15,15 +15,17 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
+use crate::checkpoint::CheckpointError;
 use crate::codec::{DecodeError, EncodeError, Encoder};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::codec::Codec;
+use crate::mvcc::place::Place;
 use crate::mvcc::record::Record;
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
-use crate::mvcc::view::ReadView;
+use crate::mvcc::view::{Item, ReadView};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 
@@ -36,6 +38,8 @@ pub(crate) enum DumpError {
     /// A bound is not the encoding of a key.
     Decode(DecodeError),
     Encode(EncodeError),
+    /// A value that is in older files only could not be read.
+    File(CheckpointError),
     /// The receiver wants no more.
     Stopped,
 }
@@ -61,19 +65,40 @@ pub(super) fn compare<K: Key, V: Value>(
     codec(table).compare(one, other)
 }
 
-/// Puts one entry into the table: `None` removes (keeps 1).
+/// Puts one entry into the table: `None` removes (keeps 1). With a place the value stays there.
 pub(super) fn load<K: Key, V: Value>(
     table: &Table<K, V>,
     key: &[u8],
     value: Option<&[u8]>,
     at: Timestamp,
+    place: Option<Place>,
     guard: &Guard<'_>,
 ) -> Result<(), DecodeError> {
     let codec = codec(table);
     let key = (codec.decode_key)(key)?;
-    match value {
-        Some(value) => put(table, key, (codec.decode_value)(value)?, at, guard),
-        None => remove(table, &key, at, guard),
+    let Some(value) = value else {
+        remove(table, &key, at, guard);
+        return Ok(());
+    };
+    match place {
+        Some(place) => put_cold(table, key, place, at, guard),
+        None => put(table, key, (codec.decode_value)(value)?, at, guard),
+    }
+    Ok(())
+}
+
+/// Points what is cold and has moved to where it is now.
+pub(super) fn repoint<K: Key, V: Value>(
+    table: &Table<K, V>,
+    key: &[u8],
+    place: &Place,
+    guard: &Guard<'_>,
+) -> Result<(), DecodeError> {
+    let Some(shelf) = table.shelf() else { return Ok(()) };
+    let key = (codec(table).decode_key)(key)?;
+    if let Some(record) = table.index().get::<K>(&key, guard) {
+        let files = shelf.files();
+        record.repoint(place, |old| !files.has(&old.file), guard);
     }
     Ok(())
 }
@@ -95,14 +120,26 @@ pub(super) fn dump<K: Key, V: Value>(
     loop {
         batch.clear();
         let is_last = view.scan(table, (low.as_ref(), high.as_ref()), false, BATCH, &mut batch);
-        for &(key, value) in &batch {
+        for &(key, item) in &batch {
             key_bytes.clear();
-            value_bytes.clear();
-            let value = value.expect("a scan passes on what has a value");
-            let encoded = (codec.encode_key)(key, Encoder::new(&mut key_bytes))
-                .and_then(|()| (codec.encode_value)(value, Encoder::new(&mut value_bytes)));
+            let encoded = (codec.encode_key)(key, Encoder::new(&mut key_bytes));
             encoded.map_err(DumpError::Encode)?;
-            if !each(&key_bytes, &value_bytes) {
+            let held = match item {
+                Item::Value(value) => Some(Ok(value)),
+                Item::Cold | Item::Removed => view.locate(table, key),
+            };
+            let value = match held {
+                Some(Ok(value)) => {
+                    value_bytes.clear();
+                    let encoded = (codec.encode_value)(value, Encoder::new(&mut value_bytes));
+                    encoded.map_err(DumpError::Encode)?;
+                    value_bytes.as_slice()
+                }
+                // As it is: what is in a file is encoded.
+                Some(Err(place)) => place.read(&mut value_bytes).map_err(DumpError::File)?,
+                None => continue,
+            };
+            if !each(&key_bytes, value) {
                 return Err(DumpError::Stopped);
             }
         }
@@ -115,19 +152,42 @@ pub(super) fn dump<K: Key, V: Value>(
 
 /// Makes `value` the only version of `key`.
 fn put<K: Key, V: Value>(table: &Table<K, V>, key: K, value: V, at: Timestamp, guard: &Guard<'_>) {
-    match table.index().insert(Record::with_value(key, value), guard) {
+    let enrols = match table.index().insert(Record::with_value(key, value), guard) {
         Ok(placed) => {
             table.note_record(placed.key());
             placed.first().settle(at, 0);
-            stack(table, placed, NonNull::from(placed.first()), at, guard);
+            stack(table, placed, NonNull::from(placed.first()), at, guard)
         }
         Err(occupied) => {
             let mut spare = occupied.entry;
             let version = Version::boxed(spare.take_first());
             // SAFETY: the version was leaked just now, and nobody else has it.
             unsafe { version.as_ref() }.settle(at, 0);
-            stack(table, occupied.found, version, at, guard);
+            stack(table, occupied.found, version, at, guard)
         }
+    };
+    if let Some(record) = enrols {
+        table.enrol(record);
+    }
+}
+
+/// Makes a value that stays in its file the only version of `key`.
+fn put_cold<K: Key, V: Value>(
+    table: &Table<K, V>,
+    key: K,
+    place: Place,
+    at: Timestamp,
+    guard: &Guard<'_>,
+) {
+    let version = Version::cold(at, place);
+    // SAFETY: the version was leaked just now, and nobody else has it.
+    unsafe { version.as_ref() }.settle(at, 0);
+    match table.index().insert(Record::placeholder(key), guard) {
+        Ok(placed) => {
+            table.note_record(placed.key());
+            stack(table, placed, version, at, guard);
+        }
+        Err(occupied) => drop(stack(table, occupied.found, version, at, guard)),
     }
 }
 
@@ -141,22 +201,25 @@ fn remove<K: Key, V: Value>(table: &Table<K, V>, key: &K, at: Timestamp, guard: 
 }
 
 /// Puts a stamped version on top of a record that only this thread writes to, and cuts what it
-/// replaces.
-fn stack<K: Key, V: Value>(
+/// replaces. Answers with the record if it is to be put into a ring.
+fn stack<'r, K: Key, V: Value>(
     table: &Table<K, V>,
-    record: &Record<K, V>,
+    record: &'r Record<K, V>,
     version: NonNull<Version<V>>,
     at: Timestamp,
     guard: &Guard<'_>,
-) {
+) -> Option<&'r Record<K, V>> {
     let weigh = |version: &Version<V>| table.weigher().version(version);
     // SAFETY: the caller's version is alive until it is linked, and then under the guard.
     let mut delta = Delta { live: signed(weigh(unsafe { version.as_ref() })), ..Delta::default() };
-    let taken = record.take(version, Timestamp::MAX, false, weigh, guard);
+    // SAFETY: as above.
+    let enrol = table.has_keeper() && !unsafe { version.as_ref() }.is_gone();
+    let taken = record.take(version, Timestamp::MAX, enrol, weigh, guard);
     let taken = taken.expect("a table that is being loaded has no other writer and no sweep");
     if let Some(over) = taken.over {
         delta.supersede(over);
         delta.retained -= signed(record.prune(at, weigh, guard).bytes);
     }
     table.account().add(delta);
+    taken.enrols.then_some(record)
 }

@@ -17,11 +17,14 @@ use crate::id::{BucketId, Timestamp};
 use crate::mvcc::account::Bytes;
 use crate::mvcc::account::{Account, Delta, Gauge, signed};
 use crate::mvcc::codec::Stored;
+use crate::mvcc::exchange::Landed;
 use crate::mvcc::expiry::{Expired, Expiry};
+use crate::mvcc::place::{FetchError, Place};
 use crate::mvcc::record::{PINNED, Record, Stale};
 use crate::mvcc::residents::Residence;
+use crate::mvcc::shelf::Shelf;
 use crate::mvcc::terms::{EntryInfo, Listener, Terms};
-use crate::mvcc::version::{Commit, Version};
+use crate::mvcc::version::Version;
 use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::{Entry as _, SkipList};
@@ -38,6 +41,8 @@ pub(crate) struct Table<K: Key, V: Value> {
     residence: Option<Residence<K, V>>,
     index: SkipList<Record<K, V>>,
     stored: Option<Stored<K, V>>,
+    /// The files that values may leave memory for, if they do.
+    shelf: Option<Shelf>,
     weigher: Arc<Weigher<K, V>>,
     account: Account,
     expiry: Option<Expiry>,
@@ -49,6 +54,8 @@ pub(crate) struct Table<K: Key, V: Value> {
     sweep: Mutex<Option<K>>,
     /// Keys whose entries departed, to be removed from the index.
     dead: Mutex<VecDeque<K>>,
+    /// Keys whose values are in the files, and still in memory for readers; oldest first.
+    parted: Mutex<VecDeque<K>>,
     /// Where the next search for expired entries goes on.
     search: Mutex<Option<K>>,
 }
@@ -84,10 +91,12 @@ impl<K: Key, V: Value> Table<K, V> {
         let capacity = own.as_ref().or(database).map_or(u64::MAX, |gauge| gauge.limit());
         let weigher = Arc::new(terms.weigher);
         let reside = |retention| Residence::new(retention, Arc::clone(&weigher), capacity);
+        let is_shelved = terms.stored.is_some() && terms.retention.is_some();
         Self {
             id,
             residence: terms.retention.map(reside),
             index: SkipList::new(),
+            shelf: is_shelved.then(Shelf::default),
             stored: terms.stored,
             account: Account::new(own.into_iter().chain(database.cloned())),
             expiry: terms.expires.then(|| Expiry::new(terms.ttl)),
@@ -97,6 +106,7 @@ impl<K: Key, V: Value> Table<K, V> {
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
             dead: Mutex::new(VecDeque::new()),
+            parted: Mutex::new(VecDeque::new()),
             search: Mutex::new(None),
         }
     }
@@ -108,6 +118,11 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Where the bucket is in the files, if it is durable.
     pub(crate) fn stored(&self) -> Option<&Stored<K, V>> {
         self.stored.as_ref()
+    }
+
+    /// The files that values leave memory for, if they do.
+    pub(crate) fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_ref()
     }
 
     pub(crate) fn weigher(&self) -> &Weigher<K, V> {
@@ -124,7 +139,8 @@ impl<K: Key, V: Value> Table<K, V> {
         self.account.add(Delta { records, ..Delta::default() });
     }
 
-    /// Reads the newest value at `snapshot` without a registration.
+    /// Reads the newest value at `snapshot` without a registration. A value that is in the files
+    /// only takes one, too.
     pub(crate) fn get_unregistered<'g, Q>(
         &'g self,
         key: &Q,
@@ -139,7 +155,10 @@ impl<K: Key, V: Value> Table<K, V> {
         let Some(version) = record.visible_unregistered(snapshot, guard)? else { return Ok(None) };
         let expired = self.expired();
         let is_over = expired.is_some_and(|expired| record.is_over(version, &expired, guard));
-        Ok(if is_over { None } else { self.hit(version) })
+        match self.hit(version) {
+            None if version.is_cold() => Err(Stale::Cold),
+            value => Ok(value.filter(|_| !is_over)),
+        }
     }
 
     /// The value of a version that a reader asked for by its key. The hit makes an entry of a cache
@@ -197,6 +216,21 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn enrol(&self, record: &Record<K, V>) {
         if let Some(residence) = &self.residence {
             residence.keeper.admit(residence.tenant(record));
+        }
+    }
+
+    /// Reads a value that is in the files only.
+    pub(crate) fn read_back(&self, place: &Place) -> Result<V, FetchError> {
+        let stored = self.stored.as_ref().expect("only values of durable buckets are in files");
+        let mut buffer = Vec::new();
+        Ok((stored.codec.decode_value)(place.read(&mut buffer)?)?)
+    }
+
+    /// Counts a value that is back in memory. The caller holds a pin.
+    pub(crate) fn landed(&self, record: &Record<K, V>, landed: Landed) {
+        self.account.add(landed.delta);
+        if landed.enrols {
+            self.enrol(record);
         }
     }
 
@@ -279,6 +313,32 @@ impl<K: Key, V: Value> Table<K, V> {
         self.dead.lock().push_back(key.clone());
     }
 
+    /// Notes that a value has left memory but for its readers, for
+    /// [`part`](Self::part).
+    pub(crate) fn note_parted(&self, key: &K) {
+        self.parted.lock().push_back(key.clone());
+    }
+
+    /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
+    /// Answers how many versions, and their bytes.
+    pub(crate) fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
+        let (mut versions, mut bytes) = (0, 0);
+        for _ in 0..limit {
+            let Some(key) = self.parted.lock().pop_front() else { break };
+            let Some(record) = self.index.get::<K>(&key, guard) else { continue };
+            let pruned = record.thin(needed, |version| self.weigher.version(version), guard);
+            versions += pruned.versions;
+            bytes += pruned.bytes;
+            if pruned.versions == 0 && record.has_older(guard) {
+                // Those behind it are younger.
+                self.parted.lock().push_front(key);
+                break;
+            }
+        }
+        self.account.add(Delta { retained: -signed(bytes), ..Delta::default() });
+        (versions, bytes as u64)
+    }
+
     /// Removes records of entries that departed at or before `horizon`, up to `limit`.
     pub(crate) fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
         for _ in 0..limit {
@@ -353,7 +413,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     fn info(&self, record: &Record<K, V>, guard: &Guard<'_>) -> Option<EntryInfo> {
         let newest = record.newest_value(guard)?;
-        let Commit::At(committed) = newest.commit() else { return None };
+        let committed = record.newest_written(guard)?;
         let mut versions = 0_usize;
         record.each_version(|_| versions += 1, guard);
         let heat = newest.heat();
@@ -363,6 +423,7 @@ impl<K: Key, V: Value> Table<K, V> {
             committed,
             heat,
             is_pinned: self.has_keeper() && heat == PINNED,
+            is_resident: !newest.is_cold(),
         })
     }
 

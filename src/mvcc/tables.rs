@@ -16,14 +16,16 @@ use crate::mvcc::account::{Bytes, Gauge};
 use crate::mvcc::departure::{self, Departing, Wanted};
 use crate::mvcc::expiry::Expiry;
 use crate::mvcc::footprint::WriteRef;
+use crate::mvcc::place::Place;
 use crate::mvcc::record::Record;
+use crate::mvcc::shelf::Shelf;
 use crate::mvcc::stored::{self, DumpError, EncodedRange};
 use crate::mvcc::table::{Horizons, Swept, Table};
 use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
-use crate::ssi::Status;
+use crate::ssi::{Needed, Status};
 use crate::sync::{Arc, Mutex, OnceLock};
 
 /// A copy of the key of a write, for a report. The caller found the write in a footprint that is
@@ -69,7 +71,20 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Removes records of entries that departed, up to `limit`.
     fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>);
 
-    /// Whether entries leave when room is needed.
+    /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
+    /// Answers how many versions, and their bytes.
+    fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64);
+
+    /// The files that values leave memory for, if they do.
+    fn shelf(&self) -> Option<&Shelf>;
+
+    /// Bytes that an entry takes whose value is in the files only, but for what its key owns.
+    fn stub_bytes(&self) -> u64;
+
+    /// Points what is cold and has moved to where it is now: the value of one entry of a file.
+    fn repoint(&self, key: &[u8], place: &Place, guard: &Guard<'_>) -> Result<(), DecodeError>;
+
+    /// Whether entries, or their values, leave when room is needed.
     fn evicts(&self) -> bool;
 
     /// Chooses entries that are to leave, and puts tombstones on them, marked with `owner`.
@@ -91,12 +106,14 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     fn stored_id(&self) -> Option<StoredId>;
 
     /// Puts an entry of the files into the table, which nobody else knows yet: `None` removes.
-    /// Older entries of a key come before newer ones.
+    /// Older entries of a key come before newer ones. With a place the value stays there, which it
+    /// may if the table has a shelf.
     fn load(
         &self,
         key: &[u8],
         value: Option<&[u8]>,
         at: Timestamp,
+        place: Option<Place>,
         guard: &Guard<'_>,
     ) -> Result<(), DecodeError>;
 
@@ -170,6 +187,22 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         self.bury(horizon, limit, guard);
     }
 
+    fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
+        self.part(needed, limit, guard)
+    }
+
+    fn shelf(&self) -> Option<&Shelf> {
+        self.shelf()
+    }
+
+    fn stub_bytes(&self) -> u64 {
+        self.weigher().stub() as u64
+    }
+
+    fn repoint(&self, key: &[u8], place: &Place, guard: &Guard<'_>) -> Result<(), DecodeError> {
+        stored::repoint(self, key, place, guard)
+    }
+
     fn evicts(&self) -> bool {
         self.residence().is_some()
     }
@@ -202,9 +235,10 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         key: &[u8],
         value: Option<&[u8]>,
         at: Timestamp,
+        place: Option<Place>,
         guard: &Guard<'_>,
     ) -> Result<(), DecodeError> {
-        stored::load(self, key, value, at, guard)
+        stored::load(self, key, value, at, place, guard)
     }
 
     fn dump(

@@ -37,13 +37,13 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// Takes the mark ENROLLED off if a decided tombstone, or nothing, is on top: the ring that
-    /// asks lets go of the record (5). The caller holds a pin.
+    /// Takes the mark ENROLLED off if no value is on top that is in memory, and that is decided: the
+    /// ring that asks lets go of the record (5). The caller holds a pin.
     pub(crate) fn strike_enrolled(&self) -> bool {
         let head = self.head();
         // SAFETY: the caller's pin, as in `visible_at`.
         let is_gone = unsafe { untagged(head).as_ref() }
-            .is_none_or(|newest| newest.is_tombstone() && matches!(newest.commit(), Commit::At(_)));
+            .is_none_or(|newest| newest.is_gone() && matches!(newest.commit(), Commit::At(_)));
         let after = head.map_addr(|a| a & !ENROLLED);
         let strike = || {
             // AcqRel: as in `take`.
@@ -52,8 +52,8 @@ impl<K: Key, V: Value> Record<K, V> {
         is_gone && strike()
     }
 
-    /// Puts a tombstone on top of the newest version, if that is `expected`, and takes the mark
-    /// ENROLLED off unless it is to stay.
+    /// Puts a version without a value on top of the newest one, if that is `expected`, and takes
+    /// the mark ENROLLED off unless it is to stay.
     pub(crate) fn depart(
         &self,
         expected: &Version<V>,
@@ -79,14 +79,14 @@ impl<K: Key, V: Value> Record<K, V> {
         unsafe { self.newest().as_ref() }.is_some_and(Version::is_departure)
     }
 
-    /// The heat of the newest version; `None` if that is a tombstone, and decided. The caller
-    /// holds a pin.
+    /// The heat of the newest version; `None` if that has no value in memory, and is decided. The
+    /// caller holds a pin.
     pub(super) fn newest_heat(&self) -> Option<u8> {
         // SAFETY: the caller's pin, as in `visible_at`.
         let newest = unsafe { self.newest().as_ref() }?;
         match newest.commit() {
             Commit::Undecided => Some(0),
-            Commit::At(_) if newest.is_tombstone() => None,
+            Commit::At(_) if newest.is_gone() => None,
             Commit::At(_) => Some(newest.heat()),
         }
     }
@@ -102,7 +102,8 @@ impl<K: Key, V: Value> Record<K, V> {
     /// Sets or takes back the heat of an entry that stays. Answers whether there is one.
     pub(crate) fn set_pinned(&self, pinned: bool, guard: &Guard<'_>) -> bool {
         loop {
-            let Some(newest) = self.newest_value(guard) else { return false };
+            let newest = self.newest_value(guard).filter(|newest| !newest.is_cold());
+            let Some(newest) = newest else { return false };
             let is_pinned = newest.heat() == PINNED;
             if is_pinned == pinned {
                 return true;

@@ -40,6 +40,8 @@ pub struct EntryInfo {
     pub heat: u8,
     /// Whether it is pinned.
     pub is_pinned: bool,
+    /// Whether the newest value is in memory, and not in the files only.
+    pub is_resident: bool,
 }
 
 /// Is told what leaves.
@@ -63,6 +65,8 @@ pub(crate) struct Terms<K, V> {
     pub(crate) expires: bool,
     /// `None`: nothing leaves by itself.
     pub(crate) retention: Option<Retention<K>>,
+    /// Whether nothing is to leave by itself although there is a limit.
+    pub(crate) stays: bool,
     pub(crate) listener: Option<Arc<Listener<K, V>>>,
 }
 
@@ -76,8 +80,17 @@ impl<K: Key, V: Value> Terms<K, V> {
             ttl: None,
             expires: false,
             retention: None,
+            stays: false,
             listener: None,
         }
+    }
+
+    /// Those of a durable bucket: if there is a limit, values leave memory for the files, by
+    /// [`EvictionPolicy::S3Fifo`] unless another policy is set. `hash` tells keys apart.
+    pub(crate) fn shelved(self, is_limited: bool, hash: fn(&K) -> u64) -> Self {
+        let policy = self.retention.as_ref().map_or(EvictionPolicy::S3Fifo, |it| it.policy);
+        let leaves = is_limited && !self.stays;
+        Self { retention: leaves.then_some(Retention { policy, hash }), ..self }
     }
 
     /// The same, kept in files.

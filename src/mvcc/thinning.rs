@@ -66,7 +66,7 @@ impl<K: Key, V: Value> Record<K, V> {
 }
 
 /// The mark THINNING, until dropped.
-struct Thinning<'r, V>(&'r AtomicPtr<Version<V>>);
+pub(super) struct Thinning<'r, V>(pub(super) &'r AtomicPtr<Version<V>>);
 
 impl<V> Drop for Thinning<'_, V> {
     fn drop(&mut self) {

@@ -6,17 +6,16 @@
 //! ```
 //!
 //! A stamp is either a commit timestamp or, while its transaction is committing, a pointer to that
-//! transaction's [`Status`]; three tag bits ride along in both forms:
+//! transaction's [`Status`]; the kind of the version, three bits, rides along in both forms:
 //!
 //! ```text
-//! settled   | heat (8 bits) | timestamp (52) | EXTENDED | EMBEDDED | TOMBSTONE | 0 |
-//! pending   | address of a Status            | EXTENDED | EMBEDDED | TOMBSTONE | 1 |
-//! vacant    | all ones                       |    0     |    1     |     0     | 0 |
+//! settled   | heat (8 bits) | timestamp (52) | kind | 0 |
+//! pending   | address of a Status            | kind | 1 |
+//! vacant    | all ones                       | kind | 0 |    the kind is EMBEDDED
 //! ```
 //!
-//! Heat is what the eviction of a cache knows of an entry's use; a reader who finds an entry has
-//! the stamp at hand. Behind an extended version stands more: behind a tombstone, when what left
-//! by itself was written; behind a value, until when it may be read.
+//! Heat is what eviction knows of an entry's use; a reader who finds an entry has the stamp at
+//! hand. Behind versions of four kinds stands more: see [`extension`](super::extension).
 //!
 //! 1. Commit timestamps fall along a chain; only its newest version may be uncommitted.
 //! 2. The value of a linked version never changes. It is dropped when the version is, and an
@@ -24,28 +23,45 @@
 //! 3. A pending stamp points at a status that outlives every pin taken while the stamp was
 //!    readable: its node is retired only after the stamp was settled or the version unlinked.
 //! 4. `prev` is changed by whoever links the version, before it is linked; later by swapping null
-//!    into it, and then whoever swaps a pointer out owns what it leads to; and by `pass_over`,
-//!    while nobody else cuts this chain, and then the caller owns the version passed over.
+//!    into it, and then whoever swaps a pointer out owns what it leads to; and by `pass_over` and
+//!    `replace_older`, while nobody else cuts this chain, and then the caller owns the version that
+//!    was taken out.
 //! 5. Once settled, a stamp changes by its heat alone, until its version is vacant.
 //!
 //! Called by [`Record`](crate::mvcc::record::Record), by write sets, and by what makes room.
 
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::time::Instant;
 
 use crate::epoch::prefetch::prefetch;
 use crate::id::Timestamp;
 use crate::ssi::Status;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 
-const PENDING: usize = 0b001;
-const TOMBSTONE: usize = 0b010;
-const EMBEDDED: usize = 0b100;
-const EXTENDED: usize = 0b1000;
-const TAGS: usize = 0b1111;
-const KEPT_TAGS: usize = TOMBSTONE | EMBEDDED | EXTENDED;
+const PENDING: usize = 0b0001;
+const KIND: usize = 0b1110;
+const TAGS: usize = KIND | PENDING;
 const SHIFT: u32 = 4;
+
+/// What a version is, as it stands in its stamp.
+pub(super) mod kind {
+    /// A value in a box of its own.
+    pub(in crate::mvcc) const BOXED: usize = 0b0000;
+    /// The key is not there.
+    pub(in crate::mvcc) const TOMBSTONE: usize = 0b0010;
+    /// A value inside its record.
+    pub(in crate::mvcc) const EMBEDDED: usize = 0b0100;
+    /// A value with a deadline of its own.
+    pub(in crate::mvcc) const TIMED: usize = 0b1000;
+    /// The tombstone of an entry that left by itself.
+    pub(in crate::mvcc) const DEPARTED: usize = 0b1010;
+    /// A value that is in the files, and not in memory.
+    pub(in crate::mvcc) const COLD: usize = 0b1100;
+    /// A value that was read back from the files.
+    pub(in crate::mvcc) const FETCHED: usize = 0b1110;
+}
+use kind::{BOXED, COLD, DEPARTED, EMBEDDED, FETCHED, TIMED, TOMBSTONE};
+
 const HEAT_SHIFT: u32 = 56;
 /// The bits of a settled stamp that hold the timestamp.
 const TIME: usize = ((1 << HEAT_SHIFT) - 1) & !TAGS;
@@ -71,20 +87,6 @@ pub(crate) struct Version<V> {
     prev: AtomicPtr<Version<V>>,
 }
 
-/// The tombstone of an entry that left by itself.
-#[repr(C)]
-struct Departed<V> {
-    version: Version<V>,
-    over: Timestamp,
-}
-
-/// A value with a deadline of its own.
-#[repr(C)]
-struct Timed<V> {
-    version: Version<V>,
-    deadline: Instant,
-}
-
 /// What a stamp says about its version's commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -96,7 +98,8 @@ pub(crate) enum Commit {
 impl<V> Version<V> {
     /// A version that no reader can see yet: `None` is a tombstone.
     pub(crate) fn unstamped(value: Option<V>) -> Self {
-        Self::with_tags(value, 0)
+        let kind = if value.is_none() { TOMBSTONE } else { BOXED };
+        Self::of_kind(value, kind)
     }
 
     /// Like [`unstamped`](Self::unstamped), in a box of its own.
@@ -104,80 +107,9 @@ impl<V> Version<V> {
         NonNull::from(Box::leak(Box::new(Self::unstamped(value))))
     }
 
-    /// A tombstone of an entry that leaves by itself, in a box of its own. It remembers when what
-    /// leaves was committed.
-    pub(crate) fn departure(over: Timestamp) -> NonNull<Self> {
-        let version = Self::with_tags(None, EXTENDED);
-        NonNull::from(Box::leak(Box::new(Departed { version, over }))).cast()
-    }
-
-    /// When what left was committed, if this is the tombstone of an entry that left by itself.
-    ///
-    /// # Safety
-    ///
-    /// `this` was found in a chain, and stays during the call.
-    pub(crate) unsafe fn departed_over(this: *const Self) -> Option<Timestamp> {
-        // SAFETY: the caller's promise.
-        let is_departure = unsafe { &*this }.is_departure();
-        // SAFETY: versions with the mark come from `departure`; the pointer in a chain is the
-        // one of the whole box.
-        is_departure.then(|| unsafe { (*this.cast::<Departed<V>>()).over })
-    }
-
-    /// A value that may be read until `deadline`, in a box of its own.
-    pub(crate) fn timed(value: V, deadline: Instant) -> NonNull<Self> {
-        let version = Self::with_tags(Some(value), EXTENDED);
-        NonNull::from(Box::leak(Box::new(Timed { version, deadline }))).cast()
-    }
-
-    /// Until when the value may be read, if it has a deadline of its own.
-    ///
-    /// # Safety
-    ///
-    /// `this` was found in a chain, or came from [`timed`](Self::timed), and stays during the call.
-    pub(crate) unsafe fn deadline(this: *const Self) -> Option<Instant> {
-        // SAFETY: the caller's promise.
-        let version = unsafe { &*this };
-        let is_timed = version.is_extended() && !version.is_tombstone();
-        // SAFETY: values with the mark come from `timed`; the pointer in a chain is the one of the
-        // whole box.
-        is_timed.then(|| unsafe { (*this.cast::<Timed<V>>()).deadline })
-    }
-
-    /// Frees a version that lives in a box of its own, and drops its value.
-    ///
-    /// # Safety
-    ///
-    /// `this` came from [`boxed`](Self::boxed), [`departure`](Self::departure) or
-    /// [`timed`](Self::timed), and nobody uses it any more.
-    pub(crate) unsafe fn free(this: *mut Self) {
-        // SAFETY: the caller's promise.
-        let version = unsafe { &*this };
-        if version.is_departure() {
-            // SAFETY: as in `departed_over`.
-            drop(unsafe { Box::from_raw(this.cast::<Departed<V>>()) });
-        } else if version.is_extended() {
-            // SAFETY: as in `deadline`.
-            drop(unsafe { Box::from_raw(this.cast::<Timed<V>>()) });
-        } else {
-            // SAFETY: the caller's promise.
-            drop(unsafe { Box::from_raw(this) });
-        }
-    }
-
-    /// The same, with the type forgotten.
-    ///
-    /// # Safety
-    ///
-    /// As [`free`](Self::free).
-    pub(crate) unsafe fn free_erased(this: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::free(this.cast()) };
-    }
-
     /// Like [`unstamped`](Self::unstamped), for the slot inside a record.
     pub(crate) fn embedded(value: V) -> Self {
-        Self::with_tags(Some(value), EMBEDDED)
+        Self::of_kind(Some(value), EMBEDDED)
     }
 
     /// The slot of a record whose first version lives elsewhere.
@@ -189,10 +121,10 @@ impl<V> Version<V> {
         }
     }
 
-    fn with_tags(value: Option<V>, tags: usize) -> Self {
-        let tombstone = if value.is_none() { TOMBSTONE } else { 0 };
+    /// A version of a kind that has a value if there is one.
+    pub(super) fn of_kind(value: Option<V>, kind: usize) -> Self {
         Self {
-            stamp: AtomicPtr::new(ptr::without_provenance_mut(UNSTAMPED | tags | tombstone)),
+            stamp: AtomicPtr::new(ptr::without_provenance_mut(UNSTAMPED | kind)),
             prev: AtomicPtr::new(ptr::null_mut()),
             value: UnsafeCell::new(value.map_or_else(MaybeUninit::uninit, MaybeUninit::new)),
         }
@@ -206,7 +138,7 @@ impl<V> Version<V> {
 
     /// Says who is committing this version. Called before it is linked.
     pub(crate) fn mark_pending(&self, owner: *const Status) {
-        let tags = self.stamp().addr() & KEPT_TAGS;
+        let tags = self.stamp().addr() & KIND;
         assert!(owner.addr() & TAGS == 0, "a status is aligned to 16 bytes");
         // Relaxed: the version is private until the CAS that links it.
         self.stamp.store(owner.cast_mut().map_addr(|a| a | tags | PENDING), Ordering::Relaxed);
@@ -214,7 +146,7 @@ impl<V> Version<V> {
 
     /// Replaces the pointer to the owner by its commit timestamp, so that the owner may go.
     pub(crate) fn settle(&self, commit: Timestamp, heat: u8) {
-        let tags = self.stamp().addr() & KEPT_TAGS;
+        let tags = self.stamp().addr() & KIND;
         let raw = usize::try_from(commit.get()).expect("a usize has 64 bits") << SHIFT;
         let heat = usize::from(heat) << HEAT_SHIFT;
         // Release: pairs with the Acquire in `stamp`.
@@ -264,13 +196,27 @@ impl<V> Version<V> {
         matches!(self.commit(), Commit::At(commit) if commit <= snapshot)
     }
 
+    pub(super) fn kind(&self) -> usize {
+        self.stamp().addr() & KIND
+    }
+
     pub(crate) fn is_tombstone(&self) -> bool {
-        self.stamp().addr() & TOMBSTONE != 0
+        matches!(self.kind(), TOMBSTONE | DEPARTED)
     }
 
     /// Whether this is the tombstone of an entry that left by itself.
     pub(crate) fn is_departure(&self) -> bool {
-        self.stamp().addr() & (EXTENDED | TOMBSTONE) == EXTENDED | TOMBSTONE
+        self.kind() == DEPARTED
+    }
+
+    /// Whether there is a value, and it is in the files only.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.kind() == COLD
+    }
+
+    /// Whether there is no value in memory.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.kind(), TOMBSTONE | DEPARTED | COLD)
     }
 
     /// Whether its owner has not settled it yet, even if it has committed.
@@ -280,33 +226,34 @@ impl<V> Version<V> {
 
     /// Whether something stands behind the version, so that its box is a larger one.
     pub(crate) fn is_extended(&self) -> bool {
-        self.stamp().addr() & EXTENDED != 0
+        matches!(self.kind(), TIMED | DEPARTED | COLD | FETCHED)
     }
 
     pub(crate) fn is_embedded(&self) -> bool {
-        self.stamp().addr() & EMBEDDED != 0
+        self.kind() == EMBEDDED
     }
 
     pub(crate) fn is_vacant(&self) -> bool {
         self.stamp().addr() == VACANT
     }
 
-    /// The value, or `None` for a tombstone. The caller found this version in a chain.
+    /// The value; `None` for a tombstone, and for a value that is in the files only. The caller
+    /// found this version in a chain.
     ///
     /// A version may turn vacant while its finder still reads it, so the vacant mark is not
     /// looked at: the bytes of the value stay until every pin of that time has ended.
     pub(crate) fn value(&self) -> Option<&V> {
-        if self.is_tombstone() {
+        if self.is_gone() {
             return None;
         }
-        // SAFETY: a version in a chain that is no tombstone was built with a value, which no one
+        // SAFETY: a version in a chain of another kind was built with a value, which no one
         // changes or drops while the version can be reached (2).
         Some(self.value.with(|value| unsafe { &*value.cast::<V>() }))
     }
 
-    /// Moves the value out and leaves the version vacant. `None` for a tombstone.
+    /// Moves the value out and leaves the version vacant. `None` if there is none.
     pub(crate) fn take_value(&mut self) -> Option<V> {
-        if self.is_tombstone() || self.is_vacant() {
+        if self.is_gone() || self.is_vacant() {
             return None;
         }
         self.vacate();
@@ -355,6 +302,23 @@ impl<V> Version<V> {
     pub(crate) fn prefetch_older(&self) {
         // Relaxed: the address is not followed.
         prefetch(self.prev.load(Ordering::Relaxed));
+    }
+
+    /// Becomes what `other` is to readers: committed at the same moment, on top of the same older
+    /// version. Called before this one is linked in the place of the other, which is settled, while
+    /// nobody cuts the chain.
+    pub(super) fn stand_for(&self, other: &Self) {
+        // Relaxed: the caller found the other settled; this one is published when it is linked.
+        let stamp = other.stamp.load(Ordering::Relaxed).addr() & TIME | self.kind();
+        self.stamp.store(ptr::without_provenance_mut(stamp), Ordering::Relaxed);
+        self.stand_on(other.prev());
+    }
+
+    /// Puts `new` in the place of the version below this one, while nobody else cuts the chain. The
+    /// caller owns what was below.
+    pub(super) fn replace_older(&self, new: *mut Self) {
+        // Release: pairs with the Acquire in `prev`.
+        self.prev.store(new, Ordering::Release);
     }
 
     /// Sets what this version will stand on. Called before it is linked.

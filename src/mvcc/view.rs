@@ -9,6 +9,8 @@
 //!    record that holds one dies: the horizon never passes a registered snapshot.
 //! 2. A [`ReadView`] borrows a registration, so what is read through it stays for its lifetime
 //!    even after the pin of the read itself has ended.
+//! 3. A value that is in the files only is read while nothing is pinned. To be lent for the view's
+//!    lifetime it goes into its chain, where it counts; see `exchange`.
 //!
 //! Called by transactions and snapshots.
 
@@ -17,9 +19,11 @@ use std::ops::Bound;
 use std::ptr::NonNull;
 
 use crate::epoch::{Collector, Guard, Participant};
-use crate::id::Timestamp;
+use crate::id::{BucketId, Timestamp};
+use crate::mvcc::account::Reserved;
 use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::Footprint;
+use crate::mvcc::place::{FetchError, Place};
 use crate::mvcc::record::Record;
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
@@ -38,11 +42,42 @@ enum Pinner<'v> {
 pub(crate) struct ReadView<'v> {
     snapshot: Timestamp,
     pinner: Pinner<'v>,
+    headroom: &'v dyn Headroom,
     /// What has expired in the table that is read, if its entries do.
     expired: Option<Expired>,
 }
 
-/// A value that a snapshot sees.
+/// Room for what is read back from the files.
+pub(crate) trait Headroom: Sync {
+    /// Reserves so many bytes wherever a bucket's are counted, and makes room if need be.
+    fn reserve(&self, bucket: BucketId, bytes: u64) -> Result<Vec<Reserved>, FetchError>;
+}
+
+/// What is at a key.
+pub(crate) enum Item<'v, V> {
+    Value(&'v V),
+    /// A value that is in the files only.
+    Cold,
+    /// A tombstone of the transaction's own.
+    Removed,
+}
+
+impl<V> Clone for Item<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Item<'_, V> {}
+
+/// A value that a snapshot sees, in memory or not.
+pub(crate) struct Met<'v, K, V> {
+    pub(crate) record: &'v Record<K, V>,
+    /// If it is in memory.
+    pub(crate) found: Option<Found<'v, K, V>>,
+}
+
+/// A value that a snapshot sees, and that is in memory.
 pub(crate) struct Found<'v, K, V> {
     pub(crate) record: &'v Record<K, V>,
     pub(crate) version: &'v Version<V>,
@@ -54,17 +89,20 @@ impl<'v> ReadView<'v> {
     pub(crate) fn of_transaction(
         registration: &'v Registration<Footprint>,
         participant: &'v Participant<'v>,
+        headroom: &'v dyn Headroom,
     ) -> Self {
-        Self {
-            snapshot: registration.snapshot(),
-            pinner: Pinner::Participant(participant),
-            expired: None,
-        }
+        let (snapshot, pinner) = (registration.snapshot(), Pinner::Participant(participant));
+        Self { snapshot, pinner, headroom, expired: None }
     }
 
     /// The view of a read-only snapshot, which several threads may share.
-    pub(crate) fn of_snapshot(entry: &'v Entry, collector: &'v Collector) -> Self {
-        Self { snapshot: entry.snapshot(), pinner: Pinner::Collector(collector), expired: None }
+    pub(crate) fn of_snapshot(
+        entry: &'v Entry,
+        collector: &'v Collector,
+        headroom: &'v dyn Headroom,
+    ) -> Self {
+        let (snapshot, pinner) = (entry.snapshot(), Pinner::Collector(collector));
+        Self { snapshot, pinner, headroom, expired: None }
     }
 
     /// The view of a table whose entries expire.
@@ -88,9 +126,29 @@ impl<'v> ReadView<'v> {
         }
     }
 
-    /// Finds the value of one key. One index search, no lock, no wait.
+    /// Finds the value of one key. One index search, no lock, no wait; and a read from a file if
+    /// the value is not in memory.
     #[inline]
-    pub(crate) fn get<K, V, Q>(&self, table: &'v Table<K, V>, key: &Q) -> Option<Found<'v, K, V>>
+    pub(crate) fn get<K, V, Q>(
+        &self,
+        table: &'v Table<K, V>,
+        key: &Q,
+    ) -> Result<Option<Found<'v, K, V>>, FetchError>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Ord + ?Sized,
+    {
+        match self.find(table, key) {
+            None => Ok(None),
+            Some(Met { found: Some(found), .. }) => Ok(Some(found)),
+            Some(Met { record, found: None }) => self.fetch(table, record),
+        }
+    }
+
+    /// Finds the value of one key, and leaves it where it is. One index search, no lock, no wait.
+    #[inline]
+    pub(crate) fn find<K, V, Q>(&self, table: &'v Table<K, V>, key: &Q) -> Option<Met<'v, K, V>>
     where
         K: Key + Borrow<Q>,
         V: Value,
@@ -99,19 +157,96 @@ impl<'v> ReadView<'v> {
         let guard = self.pin();
         let record = table.index().get(key, &guard)?;
         let version = self.visible(record, &guard)?;
-        let value = table.hit(version)?;
-        Some(Self::outlive(record, (version, value), &guard))
+        let Some(value) = table.hit(version) else {
+            let record = Self::keep(record, &guard);
+            return version.is_cold().then_some(Met { record, found: None });
+        };
+        let found = Self::outlive(record, (version, value), &guard);
+        Some(Met { record: found.record, found: Some(found) })
     }
 
-    /// Appends up to `limit` visible entries of the range to `out`, in order of iteration.
-    /// Answers whether the range is exhausted.
+    /// Calls `read` with the value of one key, which stays where it is.
+    pub(crate) fn lend<K, V, Q, R>(
+        &self,
+        table: &'v Table<K, V>,
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Result<Option<R>, FetchError>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Ord + ?Sized,
+    {
+        loop {
+            let Some(met) = self.find(table, key) else { return Ok(None) };
+            if let Some(found) = met.found {
+                return Ok(Some(read(found.value)));
+            }
+            // Not there any more if somebody has read it back meanwhile.
+            if let Some(place) = self.place(met.record) {
+                return Ok(Some(read(&table.read_back(&place)?)));
+            }
+        }
+    }
+
+    fn place<K: Key, V: Value>(&self, record: &Record<K, V>) -> Option<Place> {
+        record.place_at(self.snapshot, &self.pin())
+    }
+
+    /// Where the value of a key is, or the value if it is in memory.
+    pub(crate) fn locate<K: Key, V: Value>(
+        &self,
+        table: &'v Table<K, V>,
+        key: &K,
+    ) -> Option<Result<&'v V, Place>> {
+        loop {
+            let met = self.find::<K, V, K>(table, key)?;
+            if let Some(found) = met.found {
+                return Some(Ok(found.value));
+            }
+            if let Some(place) = self.place(met.record) {
+                return Some(Err(place));
+            }
+        }
+    }
+
+    /// Brings a cold value back into memory, for as long as the policy of its bucket likes.
+    #[cold]
+    fn fetch<K: Key, V: Value>(
+        &self,
+        table: &'v Table<K, V>,
+        record: &'v Record<K, V>,
+    ) -> Result<Option<Found<'v, K, V>>, FetchError> {
+        let weigh = |version: &Version<V>| table.weigher().version(version);
+        loop {
+            if let Some(place) = self.place(record) {
+                let value = table.read_back(&place)?;
+                let bytes = table.weigher().boxed(Some(&value)) as u64;
+                let reserved = self.headroom.reserve(table.id(), bytes)?;
+                let guard = self.pin();
+                match record.land(self.snapshot, value, table.has_keeper(), weigh, &guard) {
+                    Ok(landed) => table.landed(record, landed),
+                    Err(_came_back_meanwhile) => {}
+                }
+                drop(reserved);
+            }
+            let guard = self.pin();
+            let Some(version) = record.visible_at(self.snapshot, &guard) else { return Ok(None) };
+            if let Some(value) = version.value() {
+                return Ok(Some(Self::outlive(record, (version, value), &guard)));
+            }
+        }
+    }
+
+    /// Passes on up to `limit` visible entries of the range, in order of iteration. Answers whether
+    /// the range is exhausted.
     pub(crate) fn scan<K, V>(
         &self,
         table: &'v Table<K, V>,
         bounds: (Bound<&K>, Bound<&K>),
         backward: bool,
         limit: usize,
-        out: &mut Vec<(&'v K, Option<&'v V>)>,
+        out: &mut Vec<(&'v K, Item<'v, V>)>,
     ) -> bool
     where
         K: Key,
@@ -122,10 +257,13 @@ impl<'v> ReadView<'v> {
         let mut missing = limit;
         out.reserve(limit);
         let take = |record: &Record<K, V>| {
-            let version = self.visible(record, &guard);
-            if let Some((version, value)) = version.and_then(|it| Some((it, it.value()?))) {
+            let Some(version) = self.visible(record, &guard) else { return true };
+            if let Some(value) = version.value() {
                 let found = Self::outlive(record, (version, value), &guard);
-                out.push((found.record.key(), Some(found.value)));
+                out.push((found.record.key(), Item::Value(found.value)));
+                missing -= 1;
+            } else if version.is_cold() {
+                out.push((Self::keep(record, &guard).key(), Item::Cold));
                 missing -= 1;
             }
             missing > 0
@@ -145,18 +283,30 @@ impl<'v> ReadView<'v> {
         (!is_over).then_some(version)
     }
 
-    /// Turns what a pin protects into what the registration protects.
+    /// Turns a record that a pin protects, and of which the snapshot sees a version, into one that
+    /// the registration protects.
+    #[inline]
+    fn keep<'g, K: Key, V: Value>(
+        record: &'g Record<K, V>,
+        _pinned: &'g Guard<'_>,
+    ) -> &'v Record<K, V> {
+        let record = &raw const *record;
+        // SAFETY: the record holds a version that the registered snapshot sees, so it does not
+        // die before the registration ends, which the view borrows (1, 2, kept by the horizon).
+        unsafe { &*record }
+    }
+
+    /// The same for the version that the snapshot sees, and its value.
     #[inline]
     fn outlive<'g, K: Key, V: Value>(
         record: &'g Record<K, V>,
         (version, value): (&'g Version<V>, &'g V),
-        _pinned: &'g Guard<'_>,
+        pinned: &'g Guard<'_>,
     ) -> Found<'v, K, V> {
-        let (record, version, value) = (&raw const *record, &raw const *version, &raw const *value);
-        // SAFETY: the record holds a version that the registered snapshot sees, so it does not
-        // die before the registration ends, which the view borrows (1, 2, kept by the horizon).
-        let record = unsafe { &*record };
-        // SAFETY: as above; the version is not cut off before the registration ends.
+        let (version, value) = (&raw const *version, &raw const *value);
+        let record = Self::keep(record, pinned);
+        // SAFETY: as in `keep`; a version with a value in memory stays in the chain until it is cut
+        // off, which it is not before the registration ends.
         let version = unsafe { &*version };
         // SAFETY: as above.
         let value = unsafe { &*value };

@@ -76,7 +76,21 @@ impl<K: Key, V: Value> Weigher<K, V> {
     /// Bytes of a version wherever it lives.
     pub(crate) fn version(&self, version: &Version<V>) -> usize {
         let value = version.value();
-        if version.is_embedded() { self.owned(value) } else { self.boxed(value) }
+        match () {
+            () if version.is_embedded() => self.owned(value),
+            () if version.is_cold() => self.cold(),
+            () => self.boxed(value),
+        }
+    }
+
+    /// Bytes of a version whose value is in the files only.
+    pub(crate) fn cold(&self) -> usize {
+        allocated(Version::<V>::COLD_SIZE)
+    }
+
+    /// Bytes of an entry whose value is in the files only, but for what its key owns.
+    pub(crate) fn stub(&self) -> usize {
+        allocated(size_of::<Record<K, V>>()) + INDEX_BYTES + self.cold()
     }
 
     fn owned(&self, value: Option<&V>) -> usize {

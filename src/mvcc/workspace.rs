@@ -32,12 +32,13 @@ use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::{Rare, WriteRef, Writes};
 use crate::mvcc::interval::{BucketIntervals, Interval};
 use crate::mvcc::ops::Ops;
+use crate::mvcc::place::FetchError;
 use crate::mvcc::read_log::{Access, ReadLog, Recent};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::version::Version;
-use crate::mvcc::view::{Found, ReadView};
+use crate::mvcc::view::{Item, Met, ReadView};
 use crate::mvcc::write_set::{Needs, Over, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
@@ -67,6 +68,8 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     expired: Option<Expired>,
     /// Boxed, since most transactions have none.
     unaddressed: RefCell<Option<Box<Unaddressed<K>>>>,
+    /// Why an iterator ended before its end.
+    failure: RefCell<Option<Box<FetchError>>>,
 }
 
 /// What was read that has no address.
@@ -91,6 +94,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             writes: RefCell::new(WriteSet::new()),
             recent: Recent::new(),
             unaddressed: RefCell::new(None),
+            failure: RefCell::new(None),
             expired: table.expired(),
         }
     }
@@ -105,24 +109,24 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         access: &Access<'t>,
         key: &Q,
         intent: Intent,
-    ) -> Option<&'t V>
+    ) -> Result<Option<&'t V>, FetchError>
     where
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
         if intent == Intent::Update {
             // Also when there is an own write, which may be rolled back.
-            if let Some(found) = self.view(access).get(self.table, key) {
-                ReadLog::push(&access.log.locks, found.record);
+            if let Some(met) = self.view(access).find(self.table, key) {
+                ReadLog::push(&access.log.locks, met.record);
             } else {
                 let key = key.to_key();
                 self.unaddressed().locked.push(key);
             }
         }
         if let Some(own) = self.writes.borrow().get(key) {
-            return own.map(|value| lend(self, value));
+            return Ok(own.map(|value| lend(self, value)));
         }
-        let found = self.view(access).get(self.table, key);
+        let found = self.view(access).get(self.table, key)?;
         if let Some(found) = &found {
             self.recent.note(found);
         }
@@ -132,32 +136,75 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
                 None => self.note_absent(key.to_key()),
             }
         }
-        found.map(|found| found.value)
+        Ok(found.map(|found| found.value))
+    }
+
+    /// Whether there is a value, wherever it is. Counts as a read.
+    pub(crate) fn contains<Q>(&self, access: &Access<'_>, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if let Some(own) = self.writes.borrow().get(key) {
+            return own.is_some();
+        }
+        let met = self.view(access).find(self.table, key);
+        if let Some(found) = met.as_ref().and_then(|met| met.found.as_ref()) {
+            self.recent.note(found);
+        }
+        if access.tracked {
+            match &met {
+                Some(met) => ReadLog::push(&access.log.reads, met.record),
+                None => self.note_absent(key.to_key()),
+            }
+        }
+        met.is_some()
     }
 
     /// Finds what is about to be written over.
-    fn find<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Found<'t, K, V>>
+    fn find<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.recent.find(access, key).or_else(|| self.view(access).get(self.table, key))
+        let recent = self.recent.find(access, key);
+        let recent = recent.map(|found| Met { record: found.record, found: Some(found) });
+        recent.or_else(|| self.view(access).find(self.table, key))
+    }
+
+    /// The value of what was found, read back if it is not in memory.
+    fn value_of<'t, Q>(
+        &'t self,
+        access: &Access<'t>,
+        key: &Q,
+        met: &Met<'t, K, V>,
+    ) -> Result<Option<&'t V>, FetchError>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        match &met.found {
+            Some(found) => Ok(Some(found.value)),
+            None => Ok(self.view(access).get(self.table, key)?.map(|found| found.value)),
+        }
     }
 
     /// Writes over what the snapshot sees; there is no earlier write of the key.
     fn put(
         &self,
         access: &Access<'_>,
-        found: &Found<'_, K, V>,
+        met: &Met<'_, K, V>,
         value: Option<V>,
         deadline: Option<Instant>,
     ) {
-        found.version.prefetch_older();
+        if let Some(found) = &met.found {
+            found.version.prefetch_older();
+        }
         let version = match (value, deadline) {
             (Some(value), Some(deadline)) => Version::timed(value, deadline),
             (value, _) => access.view.new_box(Version::unstamped(value)),
         };
-        self.writes.borrow_mut().put_shared(NonNull::from(found.record), version);
+        self.writes.borrow_mut().put_shared(NonNull::from(met.record), version);
     }
 
     fn unaddressed(&self) -> RefMut<'_, Unaddressed<K>> {
@@ -173,7 +220,12 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         absent.push(key);
     }
 
-    pub(crate) fn insert<'t>(&'t self, access: &Access<'t>, key: K, value: V) -> Option<&'t V> {
+    pub(crate) fn insert<'t>(
+        &'t self,
+        access: &Access<'t>,
+        key: K,
+        value: V,
+    ) -> Result<Option<&'t V>, FetchError> {
         self.insert_until(access, key, value, None)
     }
 
@@ -184,42 +236,89 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         key: K,
         value: V,
         deadline: Option<Instant>,
-    ) -> Option<&'t V> {
+    ) -> Result<Option<&'t V>, FetchError> {
         let own = self.writes.borrow().get::<K>(&key);
         if let Some(previous) = own {
             self.writes.borrow_mut().put_over::<K>(&key, Some(value), deadline);
-            return previous.map(|value| lend(self, value));
+            return Ok(previous.map(|value| lend(self, value)));
         }
-        if let Some(found) = self.find::<K>(access, &key) {
-            self.put(access, &found, Some(value), deadline);
-            return Some(found.value);
+        if let Some(met) = self.find::<K>(access, &key) {
+            let previous = self.value_of::<K>(access, &key, &met)?;
+            self.put(access, &met, Some(value), deadline);
+            return Ok(previous);
         }
         self.writes.borrow_mut().put_fresh(key, value, deadline);
-        None
+        Ok(None)
     }
 
-    pub(crate) fn remove<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<&'t V>
+    /// Sets the value of a key, whatever it was before.
+    pub(crate) fn set(&self, access: &Access<'_>, key: K, value: V) {
+        if self.writes.borrow().get::<K>(&key).is_some() {
+            self.writes.borrow_mut().put_over::<K>(&key, Some(value), None);
+        } else if let Some(met) = self.find::<K>(access, &key) {
+            self.put(access, &met, Some(value), None);
+        } else {
+            self.writes.borrow_mut().put_fresh(key, value, None);
+        }
+    }
+
+    pub(crate) fn remove<'t, Q>(
+        &'t self,
+        access: &Access<'t>,
+        key: &Q,
+    ) -> Result<Option<&'t V>, FetchError>
     where
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
-        let own = self.writes.borrow().get(key);
-        if let Some(previous) = own {
-            let previous = lend(self, previous?);
-            let over = self.writes.borrow_mut().put_over(key, None, None);
-            if over == Over::Vanished && access.tracked {
-                self.note_absent(key.to_key());
-            }
-            return Some(previous);
+        if let Some(previous) = self.writes.borrow().get(key).flatten() {
+            self.erase(access, key);
+            return Ok(Some(lend(self, previous)));
         }
-        if let Some(found) = self.find(access, key) {
-            self.put(access, &found, None, None);
-            return Some(found.value);
+        let Some(met) = self.find_unwritten(access, key) else { return Ok(None) };
+        let previous = self.value_of(access, key, &met)?;
+        self.put(access, &met, None, None);
+        Ok(previous)
+    }
+
+    /// Finds what is about to be removed, which no own write is about; notes that nothing is there.
+    fn find_unwritten<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if self.writes.borrow().get(key).is_some() {
+            return None;
         }
-        if access.tracked {
+        let met = self.find(access, key);
+        if met.is_none() && access.tracked {
             self.note_absent(key.to_key());
         }
-        None
+        met
+    }
+
+    /// Removes a key, whatever its value. Answers whether it had one.
+    pub(crate) fn erase<Q>(&self, access: &Access<'_>, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Lookup<K> + ?Sized,
+    {
+        if let Some(previous) = self.writes.borrow().get(key) {
+            if previous.is_none() {
+                return false;
+            }
+        } else {
+            let met = self.find_unwritten(access, key);
+            if let Some(met) = &met {
+                self.put(access, met, None, None);
+            }
+            return met.is_some();
+        }
+        let over = self.writes.borrow_mut().put_over(key, None, None);
+        if over == Over::Vanished && access.tracked {
+            self.note_absent(key.to_key());
+        }
+        true
     }
 
     /// Sets the value of a key that has one now.
@@ -230,9 +329,15 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         if self.writes.borrow().get(key).is_some() {
             self.writes.borrow_mut().put_over(key, Some(value), None);
-        } else if let Some(found) = self.find(access, key) {
-            self.put(access, &found, Some(value), None);
+        } else if let Some(met) = self.find(access, key) {
+            self.put(access, &met, Some(value), None);
         }
+    }
+
+    /// Notes that an iterator could not read a value, so that nothing is committed that may rest on
+    /// its end.
+    pub(crate) fn fail(&self, error: FetchError) {
+        self.failure.borrow_mut().get_or_insert_with(|| Box::new(error));
     }
 
     /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
@@ -260,12 +365,12 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         time: usize,
         backward: bool,
         limit: usize,
-        out: &mut Vec<(&'t K, Option<&'t V>)>,
+        out: &mut Vec<(&'t K, Item<'t, V>)>,
     ) -> bool {
         self.writes.borrow_mut().scan(bounds, time, backward, limit, |(key, value)| {
             // SAFETY: the key lives in a record that outlives the write set (its invariant 3).
             let key = unsafe { key.as_ref() };
-            out.push((key, value.map(|value| lend(self, value))));
+            out.push((key, value.map_or(Item::Removed, |value| Item::Value(lend(self, value)))));
         })
     }
 
@@ -288,6 +393,8 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     /// Adds what will be written to the operations of the commit, if the bucket is durable. Runs
     /// the user's `Encode`.
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
+    /// Why an iterator ended before its end, if one did.
+    fn failure(&self) -> Option<FetchError>;
     /// What the commit will ask of the memory.
     fn needs(&self) -> Needs;
     /// Finds or makes a record for each key to be written, and adds them to `writes`; adds what
@@ -357,6 +464,10 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError> {
         let Some(stored) = self.table.stored() else { return Ok(()) };
         self.writes.borrow().standing().try_for_each(|(key, value)| stored.encode(key, value, ops))
+    }
+
+    fn failure(&self) -> Option<FetchError> {
+        self.failure.borrow().as_deref().cloned()
     }
 
     fn needs(&self) -> Needs {

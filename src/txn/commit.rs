@@ -27,6 +27,7 @@ use crate::mvcc::account::Reserved;
 use crate::mvcc::footprint::{Footprint, Rare, WriteRef, Writes};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::tables::key_of;
+use crate::mvcc::workspace::AnyWorkspace;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
 use crate::txn::counters::Count;
@@ -44,7 +45,9 @@ impl Transaction<'_> {
     ///
     /// [`Error::Conflict`] if the isolation level would be broken: nothing was written, and the
     /// transaction may be run again from its beginning. [`Error::BucketDropped`] if it wrote to a
-    /// bucket that has been dropped. [`Error::ReadOnly`] if it wrote to a durable bucket and the
+    /// bucket that has been dropped. [`Error::MemoryLimit`] if there is no room for what it wrote.
+    /// [`Error::Fetch`] if an iterator of the transaction ended early because a value could not be
+    /// read. [`Error::ReadOnly`] if it wrote to a durable bucket and the
     /// database is open for reading only.
     pub fn commit(self) -> Result<Receipt> {
         let engine = self.seat.engine();
@@ -56,6 +59,9 @@ impl Transaction<'_> {
 
     /// Commits, and answers when, and where its record ends if it has one.
     fn commit_unacknowledged(self) -> Result<(Timestamp, Option<Lsn>)> {
+        if let Some(failure) = self.workspaces.iter().find_map(AnyWorkspace::failure) {
+            return Err(failure.into());
+        }
         let mut payload = self.encode()?;
         let reserved = self.reserve_memory()?;
         // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).

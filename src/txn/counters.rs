@@ -28,12 +28,14 @@ pub(crate) enum Count {
     WriteConflicts,
     /// Versions superseded less versions pruned; wraps.
     VersionsRetained,
-    /// Entries that left by themselves.
+    /// Entries that left by themselves, and values that left memory.
     Departures,
+    /// Values that were brought back into memory.
+    Fetches,
 }
 
 impl Count {
-    const ALL: usize = Self::Departures as usize + 1;
+    const ALL: usize = Self::Fetches as usize + 1;
 }
 
 impl Counters {

@@ -66,6 +66,8 @@ pub(crate) struct Journal {
     is_closed: AtomicBool,
     /// Calls whoever syncs in the background.
     on_due: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Brings what is in memory only into the files. Answers whether that was done.
+    on_short: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     /// What must outlive the last commit.
     _keeper: Arc<dyn Any + Send + Sync>,
 }
@@ -77,13 +79,30 @@ impl Journal {
         durability: Durability,
         keeper: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        let (is_closed, on_due) = (AtomicBool::new(false), OnceLock::new());
-        Self { wal, database, durability, is_closed, on_due, _keeper: keeper }
+        Self {
+            wal,
+            database,
+            durability,
+            is_closed: AtomicBool::new(false),
+            on_due: OnceLock::new(),
+            on_short: OnceLock::new(),
+            _keeper: keeper,
+        }
     }
 
     /// Has `call` called when the log is to be synced and nobody waits for it.
     pub(crate) fn on_due(&self, call: Box<dyn Fn() + Send + Sync>) {
         assert!(self.on_due.set(call).is_ok(), "set once, when the database is opened");
+    }
+
+    /// Has `save` called when memory is short and what is in the files has left it already.
+    pub(crate) fn on_short(&self, save: Box<dyn Fn() -> bool + Send + Sync>) {
+        assert!(self.on_short.set(save).is_ok(), "set once, when the database is opened");
+    }
+
+    /// Brings values into the files that are in memory only, if that can be done.
+    pub(super) fn save(&self) -> bool {
+        self.on_short.get().is_some_and(|save| save())
     }
 
     /// From now on nothing is committed.

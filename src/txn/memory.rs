@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! needs ─► reserve ─────────────────────────────► commit ─► count ─► give the reservation back
-//!             └ full ─► vacuum ─► evict ─► again
+//!             └ full ─► vacuum ─► evict ─► checkpoint ─► again
 //!                          └ nothing left to free ─► refused
 //! ```
 //!
@@ -10,18 +10,26 @@
 //!    it holds anything and before it is visible.
 //! 2. What only removes is never refused, and neither is what removes more than it adds where
 //!    little is retained for snapshots.
-//! 3. Relief comes in this order: what nobody can read any more, then entries of the buckets
-//!    that evict.
-//! 4. Without a limit nothing of this happens.
+//! 3. Relief comes in this order: what nobody can read any more, then what the policies of the
+//!    buckets name that evict: entries of caches, and values of durable buckets that are in the
+//!    files; then a checkpoint, after which more values are.
+//! 4. A value that is read back may go over the limit by a small part of it. The reader makes room
+//!    before, but what it may see itself cannot go; it waits for no checkpoint.
+//! 5. Without a limit nothing of this happens.
 
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
+use crate::id::BucketId;
 use crate::mvcc::account::{Gauge, Reserved};
 use crate::mvcc::departure::{BATCH, Wanted};
+use crate::mvcc::place::FetchError;
 use crate::mvcc::tables::AnyTable;
+use crate::mvcc::view::Headroom;
 use crate::mvcc::write_set::Needs;
 use crate::sync::Arc;
+use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
+use crate::txn::journal::Journal;
 
 /// Records that one vacuum looks at for a commit that needs room.
 const VACUUM_BUDGET: usize = 1024;
@@ -34,6 +42,20 @@ const DEAD_SHARE: u64 = 32;
 const OVERSHOOT: u64 = 512;
 /// How often room is made for one commit before it is refused, without anything freed.
 const FUTILE_MAX: usize = 3;
+/// A part of a limit that values read back may take above it (4).
+const EXCESS: u64 = 16;
+
+impl Headroom for Engine {
+    fn reserve(
+        &self,
+        bucket: BucketId,
+        bytes: u64,
+    ) -> std::result::Result<Vec<Reserved>, FetchError> {
+        let table = self.catalog().tables().get(bucket);
+        self.counters().add(Count::Fetches, 1);
+        table.gauges().iter().map(|gauge| self.reserve_for_reading(gauge, table, bytes)).collect()
+    }
+}
 
 impl Engine {
     /// Reserves at all limits of a bucket what a commit needs there (keeps 1).
@@ -66,12 +88,30 @@ impl Engine {
                 Err(full) => full,
             };
             let missing = (full.used + needs.adds).saturating_sub(gauge.limit());
-            let freed = needs.adds <= gauge.limit() && self.make_room(gauge, table, missing);
+            let freed = needs.adds <= gauge.limit()
+                && (self.make_room(gauge, table, missing) || self.save(gauge, table));
             futile = if freed { 0 } else { futile + 1 };
             if futile >= FUTILE_MAX || needs.adds > gauge.limit() {
                 return Err(self.no_room(gauge, table, needs.adds));
             }
         }
+    }
+
+    fn reserve_for_reading(
+        &self,
+        gauge: &Arc<Gauge>,
+        table: &dyn AnyTable,
+        bytes: u64,
+    ) -> std::result::Result<Reserved, FetchError> {
+        if let Ok(reserved) = gauge.reserve(bytes) {
+            return Ok(reserved);
+        }
+        self.make_room(gauge, table, bytes);
+        let (used, limit) = (gauge.used(), gauge.limit());
+        if used.saturating_add(bytes) > limit.saturating_add(limit / EXCESS) {
+            return Err(FetchError::NoRoom { needed: bytes, used, limit });
+        }
+        Ok(gauge.reserve_anyway(bytes))
     }
 
     fn no_room(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable, needed: u64) -> Error {
@@ -104,6 +144,13 @@ impl Engine {
         freed > 0 || gauge.used() < before
     }
 
+    /// Has values written to files that are in memory only, so that they can leave. Answers whether
+    /// that was done; others may have done it.
+    fn save(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable) -> bool {
+        let is_durable = self.evicting(gauge, table).iter().any(|it| it.stored_id().is_some());
+        is_durable && self.journal().is_some_and(Journal::save)
+    }
+
     /// The tables that can give way at a limit: the bucket's own, or all that evict, largest first.
     fn evicting<'e>(
         &'e self,
@@ -130,8 +177,7 @@ impl Engine {
 
     /// Evicts from one bucket until about `bytes` are freed. Answers how many were.
     pub(crate) fn evict(&self, table: &dyn AnyTable, bytes: u64) -> u64 {
-        self.bury(table);
-        let mut freed = 0;
+        let mut freed = self.bury(table);
         while freed < bytes {
             let wanted = Wanted::Room(bytes - freed);
             let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
@@ -145,9 +191,16 @@ impl Engine {
         freed
     }
 
-    /// Removes records of entries that departed before. Where many are left because readers have
-    /// not let go of their values yet, it asks the readers first.
-    fn bury(&self, table: &dyn AnyTable) {
+    /// Takes out what left before and stayed for readers, and answers how many bytes that frees.
+    /// Removes records of entries that departed; where many are left because readers have not let
+    /// go of their values yet, it asks the readers first.
+    fn bury(&self, table: &dyn AnyTable) -> u64 {
+        if table.stored_id().is_some() {
+            let guard = self.collector().pin();
+            let (versions, bytes) = table.part(&self.log().needed(&guard), BURY_BUDGET, &guard);
+            self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
+            return bytes;
+        }
         let bury = || {
             let guard = self.collector().pin();
             let horizon = self.log().horizons(&guard).any;
@@ -159,6 +212,7 @@ impl Engine {
             self.collector().collect();
             bury();
         }
+        0
     }
 
     fn retains_versions(&self) -> bool {

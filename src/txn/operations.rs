@@ -41,15 +41,15 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.workspace(bucket)?.get(&self.access(), key, intent))
+        Ok(self.workspace(bucket)?.get(&self.access(), key, intent)?)
     }
 
     /// The value of `key`: the transaction's own, or the one in its snapshot.
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; the same goes for every operation
-    /// with a bucket.
+    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; [`Error::Fetch`] if the value is not
+    /// in memory and cannot be brought back. The same goes for every operation with a bucket.
     pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
     where
         K: Key + Borrow<Q>,
@@ -70,7 +70,7 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.get(bucket, key)?.is_some())
+        Ok(self.workspace(bucket)?.contains(&self.access(), key))
     }
 
     /// Like [`get`](Self::get), and the key is as good as written: if another transaction writes
@@ -170,7 +170,9 @@ impl Transaction<'_> {
         K: Key,
         V: Value,
     {
-        Ok(self.iter(bucket)?.next())
+        let mut entries = self.iter(bucket)?;
+        let first = entries.next();
+        Ok(entries.or_error(first)?)
     }
 
     /// The entry with the greatest key.
@@ -183,7 +185,9 @@ impl Transaction<'_> {
         K: Key,
         V: Value,
     {
-        Ok(self.iter(bucket)?.next_back())
+        let mut entries = self.iter(bucket)?;
+        let last = entries.next_back();
+        Ok(entries.or_error(last)?)
     }
 
     /// The number of entries. Counts them: O(n), and reads the whole bucket.
@@ -201,7 +205,7 @@ impl Transaction<'_> {
     ///
     /// As [`get`](Self::get).
     pub fn is_empty<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<bool> {
-        Ok(self.iter(bucket)?.next().is_none())
+        Ok(self.iter(bucket)?.next_key().is_none())
     }
 }
 
@@ -218,7 +222,7 @@ impl Transaction<'_> {
         key: K,
         value: V,
     ) -> Result<Option<&V>> {
-        Ok(self.workspace(bucket)?.insert(&self.access(), key, value))
+        Ok(self.workspace(bucket)?.insert(&self.access(), key, value)?)
     }
 
     /// Like [`insert`](Self::insert), and the value may be read for so long from now on: afterwards
@@ -240,7 +244,18 @@ impl Transaction<'_> {
             return Err(Error::NotExpiring { bucket: bucket.name() });
         }
         let deadline = Instant::now() + time_to_live;
-        Ok(workspace.insert_until(&self.access(), key, value, Some(deadline)))
+        Ok(workspace.insert_until(&self.access(), key, value, Some(deadline))?)
+    }
+
+    /// Sets the value of `key`, whatever it was. Unlike [`insert`](Self::insert) it does not read
+    /// the value that it replaces, which may not be in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn set<K: Key, V: Value>(&self, bucket: &Bucket<K, V>, key: K, value: V) -> Result<()> {
+        self.workspace(bucket)?.set(&self.access(), key, value);
+        Ok(())
     }
 
     /// Removes `key`, and returns the value it had.
@@ -254,7 +269,7 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.workspace(bucket)?.remove(&self.access(), key))
+        Ok(self.workspace(bucket)?.remove(&self.access(), key)?)
     }
 
     /// Sets the value of `key` if it has none. Returns whether it did.
@@ -396,11 +411,12 @@ impl Transaction<'_> {
     fn remove_all<K: Key, V: Value>(
         &self,
         bucket: &Bucket<K, V>,
-        entries: Range<'_, K, V>,
+        mut entries: Range<'_, K, V>,
     ) -> Result<usize> {
+        let workspace = self.workspace(bucket)?;
         let mut removed = 0;
-        for (key, _) in entries {
-            self.remove::<K, V, K>(bucket, key)?;
+        while let Some(key) = entries.next_key() {
+            workspace.erase::<K>(&self.access(), key);
             removed += 1;
         }
         Ok(removed)
@@ -438,7 +454,7 @@ impl Transaction<'_> {
         entry: Option<(&'t K, &'t V)>,
     ) -> Result<Option<(&'t K, &'t V)>> {
         if let Some((key, _)) = entry {
-            self.remove::<K, V, K>(bucket, key)?;
+            self.workspace(bucket)?.erase::<K>(&self.access(), key);
         }
         Ok(entry)
     }

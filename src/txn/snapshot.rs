@@ -81,7 +81,8 @@ impl Snapshot {
     }
 
     pub(crate) fn view(&self) -> ReadView<'_> {
-        ReadView::of_snapshot(self.seat.entry(), self.seat.engine.collector())
+        let engine = &*self.seat.engine;
+        ReadView::of_snapshot(self.seat.entry(), engine.collector(), engine)
     }
 
     /// The view of one bucket, whose entries expire at one moment for all readers of this snapshot.
@@ -132,12 +133,36 @@ impl Snapshot {
         self.table(bucket).map(drop)
     }
 
-    /// The value of `key`. O(log n).
+    /// Calls `read` with the value of `key`. O(log n). A value that is not in memory is read from
+    /// the files and not kept.
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`];
-    /// [`Error::SnapshotTooOld`] and [`Error::SnapshotTooLarge`] where
+    /// As [`get`](Self::get).
+    pub fn get_with<K, V, Q, R>(
+        &self,
+        bucket: &Bucket<K, V>,
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Result<Option<R>>
+    where
+        K: Key + Borrow<Q>,
+        V: Value,
+        Q: Ord + ?Sized,
+    {
+        let table = self.table(bucket)?;
+        Ok(self.view_of(table).lend(table, key, read)?)
+    }
+
+    /// The value of `key`. O(log n).
+    ///
+    /// A value that is not in memory is read from the files, and stays in memory at least as long
+    /// as the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; [`Error::Fetch`] if the value is not
+    /// in memory and cannot be brought back; [`Error::SnapshotTooOld`] and [`Error::SnapshotTooLarge`] where
     /// [`Options`](crate::Options) bound snapshots. The same goes for every operation with a
     /// bucket. Iterators that are open go on.
     pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
@@ -147,7 +172,7 @@ impl Snapshot {
         Q: Ord + ?Sized,
     {
         let table = self.table(bucket)?;
-        Ok(self.view_of(table).get(table, key).map(|found| found.value))
+        Ok(self.view_of(table).get(table, key)?.map(|found| found.value))
     }
 
     /// Whether `key` has a value. O(log n).
@@ -161,7 +186,8 @@ impl Snapshot {
         V: Value,
         Q: Ord + ?Sized,
     {
-        Ok(self.get(bucket, key)?.is_some())
+        let table = self.table(bucket)?;
+        Ok(self.view_of(table).find(table, key).is_some())
     }
 
     fn open_range<K: Key, V: Value>(
@@ -226,7 +252,9 @@ impl Snapshot {
         K: Key,
         V: Value,
     {
-        Ok(self.iter(bucket)?.next())
+        let mut entries = self.iter(bucket)?;
+        let first = entries.next();
+        Ok(entries.or_error(first)?)
     }
 
     /// The entry with the greatest key.
@@ -239,7 +267,9 @@ impl Snapshot {
         K: Key,
         V: Value,
     {
-        Ok(self.iter(bucket)?.next_back())
+        let mut entries = self.iter(bucket)?;
+        let last = entries.next_back();
+        Ok(entries.or_error(last)?)
     }
 
     /// The number of entries. Counts them: O(n).
@@ -257,7 +287,7 @@ impl Snapshot {
     ///
     /// As [`get`](Self::get).
     pub fn is_empty<K: Key, V: Value>(&self, bucket: &Bucket<K, V>) -> Result<bool> {
-        Ok(self.iter(bucket)?.next().is_none())
+        Ok(self.iter(bucket)?.next_key().is_none())
     }
 }
 

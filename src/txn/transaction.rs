@@ -151,7 +151,11 @@ impl<'db> Transaction<'db> {
 
     pub(super) fn access(&self) -> Access<'_> {
         Access {
-            view: ReadView::of_transaction(self.seat.registration(), &self.participant),
+            view: ReadView::of_transaction(
+                self.seat.registration(),
+                &self.participant,
+                self.seat.engine(),
+            ),
             log: &self.log,
             tracked: self.tracked(),
         }

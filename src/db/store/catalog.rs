@@ -6,7 +6,8 @@
 //!    too.
 //! 3. Everything here happens under the lock of the state, one change at a time.
 
-use crate::codec::{Decode, Encode};
+use crate::codec::{Decode, Encode, Encoder};
+use crate::crc::crc32;
 use crate::db::store::archive::Archive;
 use crate::db::store::state::{Life, Pending, State};
 use crate::error::{Error, Result};
@@ -53,6 +54,8 @@ impl Archive {
             return already_open(id);
         }
         let terms = terms.unwrap_or_else(Terms::plain);
+        let is_limited = engine.has_memory_limit() || terms.limit.is_some();
+        let terms = terms.shelved(is_limited, hash_of::<K>);
         match state.id(name) {
             Some(stored) => self.load_bucket(engine, &mut state, stored, terms),
             None if engine.backing().is_read_only() => {
@@ -173,6 +176,16 @@ impl Life {
     pub(super) fn closed() -> Self {
         Self::Closed(Pending::default())
     }
+}
+
+/// A hash of a key by its encoding.
+fn hash_of<K: Encode>(key: &K) -> u64 {
+    let mut bytes = Vec::new();
+    if key.encode(Encoder::new(&mut bytes)).is_err() {
+        // It is in no file, so its value does not leave.
+        return 0;
+    }
+    u64::from(crc32(0, &bytes)) << 32 | u64::from(crc32(1, &bytes))
 }
 
 /// The bucket, if it is in memory; an error if it is a volatile one.

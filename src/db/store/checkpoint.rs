@@ -18,18 +18,21 @@
 //! 5. A checkpoint writes at most all data, and comes after the log has grown by a part of that;
 //!    so bytes written stay within a constant of bytes logged.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::manifest::TableRecord;
 use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
 use crate::db::store::pace::Pace;
+use crate::db::store::shelve::unsaved_bytes_max;
 use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
 use crate::mvcc::ops::{Op, Reader};
 use crate::mvcc::stored::{DumpError, EncodedRange};
 use crate::storage::Sabotage;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use crate::txn::{Engine, Snapshot};
 use crate::wal::{Kind, unreadable};
 
@@ -79,8 +82,12 @@ struct Rewritten {
 }
 
 impl Store {
-    /// Whether the log has grown so long that a checkpoint is worth its writes.
-    pub(in crate::db) fn is_checkpoint_due(&self) -> bool {
+    /// Whether the log has grown so long that a checkpoint is worth its writes, or that much is in
+    /// memory only of what has to leave it.
+    pub(in crate::db) fn is_checkpoint_due(&self, engine: &Engine) -> bool {
+        if self.wal.bytes_since(self.needed()) >= unsaved_bytes_max(engine) {
+            return true;
+        }
         let (needed, tables) = {
             let state = self.archive.state.lock();
             (state.needed, state.table_bytes())
@@ -98,7 +105,19 @@ impl Store {
 
     /// Writes what changed since the last checkpoint, and lets the log before it go.
     pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
+        self.checkpoint_unless(engine, || false)
+    }
+
+    /// The same, unless it turns out to be done already when its turn has come.
+    pub(super) fn checkpoint_unless(
+        &self,
+        engine: &Arc<Engine>,
+        is_done: impl FnOnce() -> bool,
+    ) -> Result<Checkpointed> {
         let mut progress = self.checkpoint.lock();
+        if is_done() {
+            return Ok(Checkpointed::default());
+        }
         self.wal.check()?;
         let end = self.wal.position();
         self.mark_touched(engine, progress.scanned, end)?;
@@ -164,7 +183,7 @@ impl Store {
 
     fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
-        let pace = move |bytes| pace.after(bytes, || self.is_hurried());
+        let pace = move |bytes| pace.after(bytes, || self.is_hurried() || self.is_short());
         let (storage, directory) = (&*self.archive.storage, &self.archive.directory);
         let writer = TableWriter::create(storage, directory, origin, kind, 0, pace)?;
         Ok(writer.sabotage(self.files.sabotages))
@@ -250,6 +269,7 @@ impl Store {
                 return Err(Error::Decode { bucket: bucket(), source });
             }
             Err(DumpError::Encode(error)) => return Err(error.into()),
+            Err(DumpError::File(error)) => return Err(error.into()),
         }
         if !writer.is_empty() {
             let mut record = writer.finish(snapshot.timestamp(), position)?;
@@ -268,6 +288,7 @@ impl Store {
         folded: &[StoredId],
         end: Lsn,
     ) -> Result<Checkpointed> {
+        let written: Vec<StoredId> = done.iter().map(|it| it.span.bucket).collect();
         let mut state = self.archive.state.lock();
         // Under the lock, which changes of the catalog take, too: the manifest tells of those
         // that the log would bring back, and of no other.
@@ -298,7 +319,12 @@ impl Store {
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
+        for bucket in written.into_iter().chain(folded.iter().copied()).collect::<BTreeSet<_>>() {
+            self.shelve(engine, bucket);
+        }
         self.remove_tables(garbage.into_iter());
+        // Relaxed: under the lock of checkpoints.
+        self.saves.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(?outcome, "checkpoint");
         Ok(outcome)
     }

@@ -8,23 +8,29 @@
 //!
 //! 1. Nobody knows the table before it is whole; if loading fails, nothing has changed.
 //! 2. Operations on one key are applied in the order of the log.
-//! 3. Progress is told now and then, by whichever thread gets there, and once at the end.
+//! 3. What is loaded is stamped with the moment from which the file has it, so that it is known what
+//!    may leave memory again without being written. Where there is a limit, and little room, values
+//!    stay in their files from the beginning.
+//! 4. Progress is told now and then, by whichever thread gets there, and once at the end.
 
 use std::num::NonZero;
 
 use crate::checkpoint::table::Table;
-use crate::checkpoint::{Entry, Operation};
+use crate::checkpoint::{Entry, Operation, ValuePosition};
 use crate::crc::crc32;
 use crate::db::files::RecoveryStep;
 use crate::db::store::archive::Archive;
 use crate::db::store::state::{BucketState, Life, RangeState};
 use crate::error::{Error, Result};
-use crate::id::StoredId;
+use crate::id::{StoredId, Timestamp};
+use crate::mvcc::account::Gauge;
 use crate::mvcc::ops::Op;
+use crate::mvcc::place::Place;
+use crate::mvcc::shelf::Files;
 use crate::mvcc::table::Horizons;
 use crate::mvcc::tables::AnyTable;
 use crate::ssi::Needed;
-use crate::sync::{AtomicU64, Ordering, thread};
+use crate::sync::{Arc, AtomicU64, Ordering, thread};
 use crate::txn::Engine;
 
 /// Entries below which a second thread is not worth its start.
@@ -44,6 +50,16 @@ struct Load<'a> {
     /// Entries and operations taken in, of how many.
     done: AtomicU64,
     total: u64,
+    /// Bytes that are to come, and cannot be found again in a file.
+    unsaved: u64,
+}
+
+/// One operation on a key.
+struct Change<'a> {
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+    at: Timestamp,
+    place: Option<(&'a Arc<Table>, ValuePosition)>,
 }
 
 impl Archive {
@@ -59,16 +75,21 @@ impl Archive {
         let Life::Closed(pending) = &bucket.life else { return Ok(()) };
         let open = |record| {
             let (storage, directory) = (&*self.storage, &self.directory);
-            Table::open(storage, directory, self.database, id, record)
+            Table::open(storage, directory, self.database, id, record).map(Arc::new)
         };
         let ranges = bucket.ranges.iter().filter_map(|range| range.table.as_ref());
         let ranges = ranges.map(open).collect::<std::result::Result<Vec<_>, _>>()?;
         check_bounds(bucket, &ranges)?;
         let deltas = bucket.deltas.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
+        if let Some(shelf) = table.shelf() {
+            shelf.fill(Files::new(ranges.clone(), &deltas));
+        }
         let mut touched = bucket.ranges.clone();
-        let entries = ranges.iter().chain(&deltas).map(Table::len).sum::<u64>();
+        let entries = ranges.iter().chain(&deltas).map(|table| table.len()).sum::<u64>();
         let (done, total) = (AtomicU64::new(0), entries + pending.len() as u64);
-        let load = Load { archive: self, engine, bucket, table, done, total };
+        let unsorted = deltas.iter().filter(|delta| !delta.is_sorted());
+        let unsaved = pending.bytes() + unsorted.map(|delta| delta.file_length()).sum::<u64>();
+        let load = Load { archive: self, engine, bucket, table, done, total, unsaved };
         load.ranges(&ranges)?;
         let has_operations = !deltas.is_empty() || !pending.is_empty();
         if has_operations {
@@ -96,7 +117,21 @@ impl Load<'_> {
         cores.min(useful).clamp(1, THREADS_MAX)
     }
 
-    /// Counts what was taken in, and tells of it now and then (keeps 3).
+    /// Whether values that can stay in their files do, since there is little room: what comes from
+    /// the log has to fit, and the first commits are not to wait.
+    fn stays(&self) -> bool {
+        if self.table.shelf().is_none() {
+            return false;
+        }
+        // Relaxed: an estimate.
+        let left = self.total.saturating_sub(self.done.load(Ordering::Relaxed));
+        let to_come = self.unsaved.saturating_add(left.saturating_mul(self.table.stub_bytes()));
+        let is_short =
+            |gauge: &Arc<Gauge>| gauge.used().saturating_add(to_come) > gauge.limit() / 4 * 3;
+        self.table.gauges().iter().any(is_short)
+    }
+
+    /// Counts what was taken in, and tells of it now and then (keeps 4).
     fn note(&self, more: u64) {
         // Relaxed: a count that nothing is read because of.
         let before = self.done.fetch_add(more, Ordering::Relaxed);
@@ -118,12 +153,12 @@ impl Load<'_> {
     }
 
     /// Loads sorted tables, each thread a run of neighbouring blocks.
-    fn ranges(&self, tables: &[Table]) -> Result<()> {
-        let blocks: Vec<(&Table, usize)> = tables
+    fn ranges(&self, tables: &[Arc<Table>]) -> Result<()> {
+        let blocks: Vec<(&Arc<Table>, usize)> = tables
             .iter()
             .flat_map(|table| (0..table.blocks()).map(move |at| (table, at)))
             .collect();
-        let threads = Self::threads(tables.iter().map(Table::len).sum());
+        let threads = Self::threads(tables.iter().map(|table| table.len()).sum());
         let share = blocks.len().div_ceil(threads).max(1);
         on_threads(blocks.chunks(share), |chunk| {
             let mut buffer = Vec::new();
@@ -131,8 +166,10 @@ impl Load<'_> {
                 let block = table.read_block(at, &mut buffer)?;
                 let guard = self.engine.collector().pin();
                 let mut count = 0;
-                for Entry { key, value, .. } in block.entries() {
-                    let loaded = self.table.load(key, Some(value), self.archive.recovered, &guard);
+                for Entry { key, value, position, .. } in block.entries() {
+                    let place = self.stays().then(|| Place { file: Arc::clone(table), position });
+                    let at = table.timestamp();
+                    let loaded = self.table.load(key, Some(value), at, place, &guard);
                     loaded.map_err(|source| self.decode_error(source))?;
                     count += 1;
                 }
@@ -142,26 +179,33 @@ impl Load<'_> {
         })
     }
 
-    /// Passes on the operations of the deltas and then those of the log.
+    /// Passes on the operations of the deltas and then those of the log: key, value, the time at
+    /// which it was so, and where the value is if that can be found again.
     fn each_operation(
         &self,
-        deltas: &[Table],
-        mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+        deltas: &[Arc<Table>],
+        mut each: impl FnMut(Change<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut buffer = Vec::new();
         for delta in deltas {
             for at in 0..delta.blocks() {
                 for entry in delta.read_block(at, &mut buffer)?.entries() {
-                    let value = (entry.operation == Operation::Put).then_some(entry.value);
-                    each(entry.key, value)?;
+                    let stays = delta.is_sorted() && self.stays();
+                    each(Change {
+                        key: entry.key,
+                        value: (entry.operation == Operation::Put).then_some(entry.value),
+                        at: delta.timestamp(),
+                        place: stays.then_some((delta, entry.position)),
+                    })?;
                 }
             }
         }
         let Life::Closed(pending) = &self.bucket.life else { return Ok(()) };
+        let change = |key, value| Change { key, value, at: self.archive.recovered, place: None };
         for op in pending.iter() {
             match op {
-                Op::Put { key, value, .. } => each(key, Some(value))?,
-                Op::Remove { key, .. } => each(key, None)?,
+                Op::Put { key, value, .. } => each(change(key, Some(value)))?,
+                Op::Remove { key, .. } => each(change(key, None))?,
                 _ => {}
             }
         }
@@ -169,43 +213,45 @@ impl Load<'_> {
     }
 
     /// Applies the operations, each thread to its share of the keys (keeps 2).
-    fn operations(&self, deltas: &[Table]) -> Result<()> {
+    fn operations(&self, deltas: &[Arc<Table>]) -> Result<()> {
         let Life::Closed(pending) = &self.bucket.life else { return Ok(()) };
-        let count = deltas.iter().map(Table::len).sum::<u64>() + pending.len() as u64;
+        let count = deltas.iter().map(|delta| delta.len()).sum::<u64>() + pending.len() as u64;
         let threads = if self.bucket.is_ordered { Self::threads(count) } else { 1 };
         on_threads(0..threads, |share| {
             let mut guard = self.engine.collector().pin();
             let mut done = 0;
-            self.each_operation(deltas, |key, value| {
+            self.each_operation(deltas, |Change { key, value, at, place }| {
                 if threads > 1 && crc32(0, key) as usize % threads != share {
                     return Ok(());
                 }
+                let place =
+                    place.map(|(file, position)| Place { file: Arc::clone(file), position });
                 done += 1;
                 if done % BATCH == 0 {
                     guard = self.engine.collector().pin();
                     self.note(BATCH as u64);
                 }
-                let loaded = self.table.load(key, value, self.archive.recovered, &guard);
+                let loaded = self.table.load(key, value, at, place, &guard);
                 loaded.map_err(|source| self.decode_error(source))
             })
         })
     }
 
     /// Marks the ranges that an operation changed.
-    fn touch(&self, deltas: &[Table], ranges: &mut [RangeState]) -> Result<()> {
+    fn touch(&self, deltas: &[Arc<Table>], ranges: &mut [RangeState]) -> Result<()> {
         if let [whole] = ranges {
             whole.is_touched = true;
             return Ok(());
         }
-        self.each_operation(deltas, |key, _| {
-            let touched = BucketState::touch(ranges, key, self.table);
+        self.each_operation(deltas, |change| {
+            let touched = BucketState::touch(ranges, change.key, self.table);
             touched.map_err(|source| self.decode_error(source))
         })
     }
 }
 
 /// Each table keeps to its range, as far as bytes can tell.
-fn check_bounds(bucket: &BucketState, tables: &[Table]) -> Result<()> {
+fn check_bounds(bucket: &BucketState, tables: &[Arc<Table>]) -> Result<()> {
     if !bucket.is_ordered {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! open ──► lock, manifest, log ──► Store ──► load        a bucket, when somebody opens it
 //!                                    │       catalog     buckets made, renamed, dropped
 //!                                    │       checkpoint  tables rewritten, log released
+//!                                    │       shelve      values leave memory
 //!                                    └─────► close       a clean end
 //! ```
 //!
@@ -29,6 +30,7 @@ mod pace;
 mod read_only;
 mod rescue;
 mod salvage;
+mod shelve;
 mod state;
 mod target;
 mod threads;
@@ -40,7 +42,7 @@ use crate::db::files::Files;
 use crate::error::Result;
 use crate::id::{Lsn, Timestamp};
 use crate::storage::Lock;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::txn::{Backing, Engine, Journal, Settings};
 use crate::wal::Wal;
 
@@ -81,6 +83,10 @@ pub(super) struct Store {
     at_work: Mutex<()>,
     /// A checkpoint that is at work keeps to no rate from here on.
     is_closing: AtomicBool,
+    /// Checkpoints that were finished.
+    saves: AtomicU64,
+    /// How many commits wait for a checkpoint, so that they have room.
+    is_short: AtomicU64,
     _lock: Box<dyn Lock>,
 }
 

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::ops::{Op, Reader};
 use crate::storage::Storage;
-use crate::sync::{Arc, AtomicBool, Mutex};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex};
 use crate::wal::{Kind, Record, Recovered, Scope, Wal, unreadable};
 
 /// What opening a database found and did.
@@ -80,6 +80,8 @@ pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Reco
         is_closed: Mutex::new(false),
         at_work: Mutex::default(),
         is_closing: AtomicBool::new(false),
+        saves: AtomicU64::new(0),
+        is_short: AtomicU64::new(0),
         _lock: lock,
     };
     // Keeps 3.

@@ -99,6 +99,11 @@ impl Pending {
         self.ops.len()
     }
 
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.ops.bytes().len() as u64
+    }
+
     pub(super) fn push(&mut self, op: &Op<'_>, at: Timestamp) {
         self.ops.copy(op);
         self.newest = at;

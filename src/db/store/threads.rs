@@ -32,6 +32,15 @@ impl Keeper {
         Self { threads: Mutex::default(), store: Arc::new(store) }
     }
 
+    /// Has commits that need room call for a checkpoint.
+    pub(in crate::db) fn watch(&self, engine: &Arc<Engine>) {
+        let Some(journal) = engine.journal() else { return };
+        // Weak: the engine keeps the journal.
+        let (store, engine) = (Arc::clone(&self.store), Arc::downgrade(engine));
+        journal
+            .on_short(Box::new(move || engine.upgrade().is_some_and(|engine| store.save(&engine))));
+    }
+
     /// Starts the threads.
     pub(in crate::db) fn start(&self, engine: &Arc<Engine>) {
         let upkeep = self.store.upkeep_thread();
@@ -93,10 +102,7 @@ impl Store {
             let is_time = store.files.checkpoint.every.is_some_and(|every| {
                 last.elapsed() >= every && store.wal.bytes_since(store.needed()) > 0
             });
-            if last.elapsed() < pause || !(is_time || store.is_checkpoint_due()) {
-                return;
-            }
-            if store.wal.poison_cause().is_some() {
+            if last.elapsed() < pause || store.wal.poison_cause().is_some() {
                 return;
             }
             let _at_work = store.at_work.lock();
@@ -104,6 +110,9 @@ impl Store {
                 return;
             }
             let Some(engine) = engine.upgrade() else { return };
+            if !is_time && !store.is_checkpoint_due(&engine) {
+                return;
+            }
             match store.checkpoint(&engine) {
                 Ok(_) => pause = Duration::ZERO,
                 Err(error) => {

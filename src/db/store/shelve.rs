@@ -1,0 +1,122 @@
+//! Values that leave memory: where they are found again, and what makes them ready to go.
+//!
+//! ```text
+//! memory is short ─► save: a checkpoint, on the thread that needs room ─► new tables
+//! new tables ─► shelf of the bucket ─► what is cold and was in old tables is pointed to new ones
+//! ```
+//!
+//! 1. One checkpoint serves all who wait for one: who gets the lock after another has finished has
+//!    nothing to do.
+//! 2. Old tables lose their names only after nothing new leads to them. What still does, for an old
+//!    snapshot, keeps the file itself.
+
+use crate::checkpoint::manifest::TableRecord;
+use crate::checkpoint::table::Table;
+use crate::db::store::Store;
+use crate::db::store::state::Life;
+use crate::error::Result;
+use crate::id::StoredId;
+use crate::mvcc::place::Place;
+use crate::mvcc::shelf::{Files, Shelf};
+use crate::mvcc::tables::AnyTable;
+use crate::sync::{Arc, Ordering};
+use crate::txn::Engine;
+
+/// A part of the least limit that may be in memory only before a checkpoint is due.
+const UNSAVED_SHARE: u64 = 8;
+/// Entries that are pointed to their new place under one pin.
+const BATCH: usize = 256;
+
+/// The bytes of the log above which a checkpoint is due, so that values can leave memory.
+pub(super) fn unsaved_bytes_max(engine: &Engine) -> u64 {
+    let shelved = engine.catalog().tables().iter().filter(|table| table.shelf().is_some());
+    let limits = shelved.flat_map(|table| table.gauges().iter().map(|gauge| gauge.limit()));
+    limits.min().map_or(u64::MAX, |limit| limit / UNSAVED_SHARE)
+}
+
+impl Store {
+    /// Brings values into the files that are in memory only, since somebody needs room. Answers
+    /// whether that was done.
+    pub(super) fn save(&self, engine: &Arc<Engine>) -> bool {
+        // Relaxed: a number that changes under the lock taken next, or before.
+        let before = self.saves.load(Ordering::Relaxed);
+        self.is_short.fetch_add(1, Ordering::Relaxed);
+        let saved = self.checkpoint_unless(engine, || self.saves.load(Ordering::Relaxed) != before);
+        self.is_short.fetch_sub(1, Ordering::Relaxed);
+        saved.inspect_err(|error| tracing::warn!(%error, "no room can be made")).is_ok()
+    }
+
+    /// Whether somebody waits for room.
+    pub(super) fn is_short(&self) -> bool {
+        // Relaxed: a hint.
+        self.is_short.load(Ordering::Relaxed) > 0
+    }
+
+    /// Puts the tables of a bucket on its shelf, and points what is cold to them (keeps 2).
+    pub(super) fn shelve(&self, engine: &Engine, bucket: StoredId) {
+        let (open, records) = {
+            let state = self.archive.state.lock();
+            let Some(bucket) = state.buckets.get(&bucket) else { return };
+            let Life::Open(open) = bucket.life else { return };
+            let ranges: Vec<_> =
+                bucket.ranges.iter().filter_map(|range| range.table.clone()).collect();
+            (open, (ranges, bucket.deltas.clone()))
+        };
+        let table = engine.catalog().tables().get(open);
+        let Some(shelf) = table.shelf() else { return };
+        if let Err(error) = self.put_on(shelf, table, engine, bucket, records) {
+            // What is on the shelf stays good: its files are open.
+            tracing::warn!(%error, "values leave memory for older tables until the next checkpoint");
+        }
+    }
+
+    fn put_on(
+        &self,
+        shelf: &Shelf,
+        table: &dyn AnyTable,
+        engine: &Engine,
+        bucket: StoredId,
+        (ranges, deltas): (Vec<TableRecord>, Vec<TableRecord>),
+    ) -> Result<()> {
+        let known: Vec<Arc<Table>> = {
+            let files = shelf.files();
+            files.ranges.iter().chain(&files.deltas).map(Arc::clone).collect()
+        };
+        let mut added = Vec::new();
+        let mut open = |record: &TableRecord| -> Result<Arc<Table>> {
+            if let Some(file) = known.iter().find(|file| file.id() == record.table) {
+                return Ok(Arc::clone(file));
+            }
+            let (storage, directory) = (&*self.archive.storage, &self.archive.directory);
+            let file = Table::open(storage, directory, self.archive.database, bucket, record)?;
+            let file = Arc::new(file);
+            added.push(Arc::clone(&file));
+            Ok(file)
+        };
+        let ranges = ranges.iter().map(&mut open).collect::<Result<Vec<_>>>()?;
+        let deltas = deltas.iter().map(&mut open).collect::<Result<Vec<_>>>()?;
+        shelf.fill(Files::new(ranges, &deltas));
+        added
+            .iter()
+            .filter(|file| !known.is_empty() && file.is_range())
+            .try_for_each(|file| repoint(engine, table, file))
+    }
+}
+
+/// Points what is cold and was in older files to its place in this one.
+fn repoint(engine: &Engine, table: &dyn AnyTable, file: &Arc<Table>) -> Result<()> {
+    let mut buffer = Vec::new();
+    for at in 0..file.blocks() {
+        let block = file.read_block(at, &mut buffer)?;
+        let mut guard = engine.collector().pin();
+        for (done, entry) in block.entries().enumerate() {
+            if done % BATCH == BATCH - 1 {
+                guard = engine.collector().pin();
+            }
+            let place = Place { file: Arc::clone(file), position: entry.position };
+            // A key that cannot be decoded was not encoded by this table: it has no record.
+            let _ = table.repoint(entry.key, &place, &guard);
+        }
+    }
+    Ok(())
+}
