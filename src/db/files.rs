@@ -39,7 +39,8 @@ pub(super) type Progress = Arc<dyn Fn(RecoveryStep) + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Files {
     pub(super) durability: Durability,
-    pub(super) segment_bytes: u32,
+    /// Unless set, it depends on the limit of memory.
+    pub(super) segment_bytes: Option<u32>,
     flush: Option<FlushPolicy>,
     pub(super) checkpoint: CheckpointPolicy,
     pub(super) progress: Option<Progress>,
@@ -64,7 +65,7 @@ impl Default for Files {
     fn default() -> Self {
         Self {
             durability: Durability::Full,
-            segment_bytes: 64 << 20,
+            segment_bytes: None,
             flush: None,
             checkpoint: CheckpointPolicy {
                 log_bytes_min: 256 << 20,
@@ -82,7 +83,22 @@ impl Default for Files {
     }
 }
 
+/// The size of a segment.
+const SEGMENT_BYTES: u32 = 64 << 20;
+/// The same under a limit: such a part of it, since three segments may be in memory at a time.
+const SEGMENT_SHARE: u64 = 64;
+const SEGMENT_BYTES_MIN: u32 = 1 << 20;
+
 impl Files {
+    /// Keeps what files take of the memory small if that has a limit.
+    pub(super) fn fit(mut self, limit: Option<u64>) -> Self {
+        if let Some(limit) = limit {
+            let share = u32::try_from(limit / SEGMENT_SHARE).unwrap_or(u32::MAX);
+            self.segment_bytes.get_or_insert(share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES));
+        }
+        self
+    }
+
     /// A number that differs from one opening to the next.
     pub(super) fn random(&self, purpose: u64) -> u64 {
         match self.seed {
@@ -98,7 +114,7 @@ impl Files {
 
     pub(super) fn wal_options(&self) -> WalOptions {
         let mut options = WalOptions::new(self.random(0));
-        options.segment_bytes = self.segment_bytes;
+        options.segment_bytes = self.segment_bytes.unwrap_or(SEGMENT_BYTES);
         options.is_full = self.durability == Durability::Full;
         options.flush = self.flush.unwrap_or_default();
         options.sabotages = self.sabotages;

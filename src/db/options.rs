@@ -155,7 +155,7 @@ impl Options {
     /// The size of a segment of the log in bytes, which is allocated ahead: 64 MiB unless set, and
     /// 8 KiB at least. A transaction may write more than that.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
-        self.files.segment_bytes = bytes;
+        self.files.segment_bytes = Some(bytes);
         self
     }
 
@@ -249,7 +249,7 @@ impl Options {
         if self.files.durability == Durability::InMemory {
             return Err(Error::InMemory);
         }
-        let (store, recovery) = store::open(directory.as_ref(), self.files.clone())?;
+        let (store, recovery) = store::open(directory.as_ref(), self.files.clone().fit(self.settings.memory_limit))?;
         let keeper = Arc::new(Keeper::new(store));
         let engine = store::engine(&keeper, &self.settings);
         keeper.watch(&engine);

@@ -128,17 +128,8 @@ pub(super) fn dump<K: Key, V: Value>(
                 Item::Value(value) => Some(Ok(value)),
                 Item::Cold | Item::Removed => view.locate(table, key),
             };
-            let value = match held {
-                Some(Ok(value)) => {
-                    value_bytes.clear();
-                    let encoded = (codec.encode_value)(value, Encoder::new(&mut value_bytes));
-                    encoded.map_err(DumpError::Encode)?;
-                    value_bytes.as_slice()
-                }
-                // As it is: what is in a file is encoded.
-                Some(Err(place)) => place.read(&mut value_bytes).map_err(DumpError::File)?,
-                None => continue,
-            };
+            let Some(held) = held else { continue };
+            let value = encoded_value(codec, held, &mut value_bytes)?;
             if !each(&key_bytes, value) {
                 return Err(DumpError::Stopped);
             }
@@ -147,6 +138,42 @@ pub(super) fn dump<K: Key, V: Value>(
             Some(&(last, _)) if !is_last => low = Bound::Excluded(last.clone()),
             _ => return Ok(()),
         }
+    }
+}
+
+/// Passes on what a snapshot has at each of some keys, until `each` answers false.
+pub(super) fn dump_keys<K: Key, V: Value>(
+    table: &Table<K, V>,
+    view: ReadView<'_>,
+    keys: &mut dyn Iterator<Item = &[u8]>,
+    each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+) -> Result<(), DumpError> {
+    let codec = codec(table);
+    let mut bytes = Vec::new();
+    for encoded in keys {
+        let key = (codec.decode_key)(encoded).map_err(DumpError::Decode)?;
+        let held = view.locate(table, &key);
+        let value = held.map(|held| encoded_value(codec, held, &mut bytes)).transpose()?;
+        if !each(encoded, value) {
+            return Err(DumpError::Stopped);
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a value: encoded, or, if it is in a file, as they are there.
+fn encoded_value<'b, K: Key, V: Value>(
+    codec: &Codec<K, V>,
+    held: Result<&V, Place>,
+    bytes: &'b mut Vec<u8>,
+) -> Result<&'b [u8], DumpError> {
+    match held {
+        Ok(value) => {
+            bytes.clear();
+            (codec.encode_value)(value, Encoder::new(bytes)).map_err(DumpError::Encode)?;
+            Ok(bytes)
+        }
+        Err(place) => place.read(bytes).map_err(DumpError::File),
     }
 }
 

@@ -126,6 +126,15 @@ pub(crate) trait AnyTable: Any + Send + Sync {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DumpError>;
 
+    /// Passes on what a snapshot has at each of some keys as bytes, `None` for nothing, until `each`
+    /// answers false.
+    fn dump_keys(
+        &self,
+        view: ReadView<'_>,
+        keys: &mut dyn Iterator<Item = &[u8]>,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+    ) -> Result<(), DumpError>;
+
     /// How two encoded keys compare.
     fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError>;
 
@@ -248,6 +257,15 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DumpError> {
         stored::dump(self, view, range, each)
+    }
+
+    fn dump_keys(
+        &self,
+        view: ReadView<'_>,
+        keys: &mut dyn Iterator<Item = &[u8]>,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+    ) -> Result<(), DumpError> {
+        stored::dump_keys(self, view, keys, each)
     }
 
     fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError> {

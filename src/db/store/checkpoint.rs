@@ -25,7 +25,7 @@ use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
 use crate::db::store::pace::Pace;
-use crate::db::store::shelve::unsaved_bytes_max;
+use crate::db::store::save::unsaved_bytes_max;
 use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
@@ -39,11 +39,23 @@ use crate::wal::{Kind, unreadable};
 /// Segments beyond which a short log is tidied, and what short means, in bytes.
 const SEGMENTS_MAX: usize = 16;
 const TIDY_BYTES: u64 = 4 << 20;
+/// Deltas of one bucket that make a checkpoint due.
+const DELTAS_MAX: usize = 100;
 
 /// How far the log has been looked at.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) scanned: Lsn,
+    /// Whether values were saved since the checkpoint that is under way began.
+    pub(super) has_saved: bool,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::db) enum Due {
+    Checkpoint,
+    /// Values have to be in the files so that they can leave memory.
+    Save,
 }
 
 /// What a checkpoint did.
@@ -70,9 +82,9 @@ struct Span {
 /// What a checkpoint is to do.
 struct Plan {
     spans: Vec<Span>,
-    /// The buckets whose deltas the spans take in. One that is opened later keeps its deltas: no
-    /// range of it is written before the next checkpoint.
-    folded: Vec<StoredId>,
+    /// The deltas that the spans take in. A bucket that is opened later keeps its deltas: no range
+    /// of it is written before the next checkpoint; and one that is written later stays, too.
+    folded: Vec<(StoredId, Vec<TableId>)>,
 }
 
 /// What a span has become.
@@ -82,19 +94,22 @@ struct Rewritten {
 }
 
 impl Store {
-    /// Whether the log has grown so long that a checkpoint is worth its writes, or that much is in
-    /// memory only of what has to leave it.
-    pub(in crate::db) fn is_checkpoint_due(&self, engine: &Engine) -> bool {
-        if self.wal.bytes_since(self.needed()) >= unsaved_bytes_max(engine) {
-            return true;
-        }
-        let (needed, tables) = {
+    /// What should be done: a checkpoint if the log and the deltas have grown so long that it is
+    /// worth its writes; less if much is in memory only of what has to leave it.
+    pub(in crate::db) fn due(&self, engine: &Engine) -> Option<Due> {
+        let (needed, ranges, deltas, most) = {
             let state = self.archive.state.lock();
-            (state.needed, state.table_bytes())
+            let most = state.buckets.values().map(|bucket| bucket.deltas.len()).max();
+            (state.needed, state.range_bytes(), state.delta_bytes(), most.unwrap_or(0))
         };
         let policy = &self.files.checkpoint;
-        let share = tables / 100 * u64::from(policy.percent_of_data);
-        self.wal.bytes_since(needed) >= policy.log_bytes_min.max(share) || self.has_many_segments()
+        let share = ranges / 100 * u64::from(policy.percent_of_data);
+        let log = self.wal.bytes_since(needed);
+        let is_long = log + deltas >= policy.log_bytes_min.max(share) || most >= DELTAS_MAX;
+        if is_long || self.has_many_segments() {
+            return Some(Due::Checkpoint);
+        }
+        (log >= unsaved_bytes_max(engine)).then_some(Due::Save)
     }
 
     /// Whether the log is in so many pieces, one for each time the database was opened perhaps,
@@ -105,39 +120,40 @@ impl Store {
 
     /// Writes what changed since the last checkpoint, and lets the log before it go.
     pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
-        self.checkpoint_unless(engine, || false)
-    }
-
-    /// The same, unless it turns out to be done already when its turn has come.
-    pub(super) fn checkpoint_unless(
-        &self,
-        engine: &Arc<Engine>,
-        is_done: impl FnOnce() -> bool,
-    ) -> Result<Checkpointed> {
         let mut progress = self.checkpoint.lock();
-        if is_done() {
-            return Ok(Checkpointed::default());
-        }
         self.wal.check()?;
         let end = self.wal.position();
-        self.mark_touched(engine, progress.scanned, end)?;
+        progress.has_saved = false;
+        self.mark_touched(engine, progress.scanned, end, &mut |_, _| ())?;
         progress.scanned = end;
         let plan = self.write_deltas_and_plan(engine)?;
         let mut done = Vec::new();
         let rewritten = plan.spans.into_iter().try_for_each(|span| {
             done.push(Rewritten { span, ranges: Vec::new() });
-            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last))
+            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last, &mut progress))
         });
         if let Err(error) = rewritten {
             let tables = done.iter().flat_map(|it| &it.ranges).filter_map(|it| it.table.as_ref());
             self.remove_tables(tables.map(|table| table.table));
             return Err(error);
         }
+        if progress.has_saved {
+            // What was saved meanwhile may be newer than a range, and its marks went to the old one.
+            let ranges = done.iter_mut().flat_map(|it| &mut it.ranges);
+            ranges.for_each(|range| range.is_touched = true);
+        }
         self.finish(engine, done, &plan.folded, end)
     }
 
-    /// Marks the ranges that records between two positions of the log touch.
-    fn mark_touched(&self, engine: &Arc<Engine>, from: Lsn, to: Lsn) -> Result<()> {
+    /// Marks the ranges that records between two positions of the log touch, and passes on the
+    /// keys of the buckets that are open.
+    pub(super) fn mark_touched(
+        &self,
+        engine: &Arc<Engine>,
+        from: Lsn,
+        to: Lsn,
+        each: &mut dyn FnMut(StoredId, &[u8]),
+    ) -> Result<()> {
         let mut state = self.archive.state.lock();
         self.wal.read::<Error>(from, to, &mut |record| {
             if record.kind != Kind::Commit {
@@ -145,7 +161,9 @@ impl Store {
             }
             for op in Reader::new(record.payload) {
                 let op = op.map_err(|_| unreadable(&self.archive.directory, record.lsn))?;
-                mark(&mut state, engine, &op)?;
+                if let Some((bucket, key)) = mark(&mut state, engine, &op)? {
+                    each(bucket, key);
+                }
             }
             Ok(())
         })
@@ -155,20 +173,12 @@ impl Store {
     /// written anew of the others.
     fn write_deltas_and_plan(&self, engine: &Arc<Engine>) -> Result<Plan> {
         let mut state = self.archive.state.lock();
-        let State { buckets, next_table, .. } = &mut *state;
+        self.write_pending(&mut state)?;
         let (mut spans, mut folded) = (Vec::new(), Vec::new());
-        for (&id, bucket) in buckets {
-            match &bucket.life {
-                Life::Closed(pending) if !pending.is_empty() => {
-                    let record = self.write_delta(id, take_table(next_table), pending.iter())?;
-                    bucket.deltas.push(record);
-                    bucket.life = Life::closed();
-                }
-                Life::Closed(_) => {}
-                &Life::Open(open) => {
-                    spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
-                    folded.push(id);
-                }
+        for (&id, bucket) in &state.buckets {
+            if let Life::Open(open) = bucket.life {
+                spans.extend(plan(id, open, &bucket.ranges, self.files.checkpoint.table_bytes));
+                folded.push((id, bucket.deltas.iter().map(|delta| delta.table).collect()));
             }
         }
         drop(state);
@@ -177,11 +187,26 @@ impl Store {
         Ok(Plan { spans, folded })
     }
 
-    fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
+    /// Writes down what is pending for buckets that nobody has opened.
+    pub(super) fn write_pending(&self, state: &mut State) -> Result<()> {
+        let State { buckets, next_table, .. } = state;
+        for (&id, bucket) in buckets {
+            if let Life::Closed(pending) = &bucket.life
+                && !pending.is_empty()
+            {
+                let record = self.write_delta(id, take_table(next_table), pending.iter())?;
+                bucket.deltas.push(record);
+                bucket.life = Life::closed();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn origin(&self, bucket: StoredId, table: TableId) -> Origin {
         Origin { database: self.archive.database, bucket, table }
     }
 
-    fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
+    pub(super) fn writer(&self, origin: Origin, kind: TableKind) -> Result<TableWriter<'_>> {
         let mut pace = Pace::new(self.files.checkpoint.bytes_per_second);
         let pace = move |bytes| pace.after(bytes, || self.is_hurried() || self.is_short());
         let (storage, directory) = (&*self.archive.storage, &self.archive.directory);
@@ -213,10 +238,18 @@ impl Store {
     }
 
     /// Writes the tables of a span, each from a snapshot of its own (keeps 1).
-    fn rewrite(&self, engine: &Arc<Engine>, to: &mut Rewritten) -> Result<()> {
+    fn rewrite(
+        &self,
+        engine: &Arc<Engine>,
+        to: &mut Rewritten,
+        progress: &mut Progress,
+    ) -> Result<()> {
         let Rewritten { span, ranges } = to;
         let mut low = span.low.clone();
         loop {
+            if self.is_short() {
+                self.save_now(engine, progress)?;
+            }
             let number = self.archive.state.lock().take_table();
             let written = self.write_range(engine, span, &low, number)?;
             let lower = std::mem::take(&mut low);
@@ -230,6 +263,15 @@ impl Store {
         }
     }
 
+    /// A position of the log, and a snapshot that has all before it (keeps 2): what lies before the
+    /// position is linked, and confirmed before the snapshot is taken.
+    pub(super) fn snapshot(&self, engine: &Arc<Engine>) -> (Lsn, Snapshot) {
+        let position = self.wal.position();
+        let newest = engine.log().now(&engine.collector().pin());
+        engine.confirmed_at(newest);
+        (position, Snapshot::take(engine, false))
+    }
+
     fn write_range(
         &self,
         engine: &Arc<Engine>,
@@ -237,12 +279,7 @@ impl Store {
         low: &[u8],
         number: TableId,
     ) -> Result<Written> {
-        // The order keeps 2: what lies before the position is linked, and confirmed before the
-        // snapshot is taken.
-        let position = self.wal.position();
-        let newest = engine.log().now(&engine.collector().pin());
-        engine.confirmed_at(newest);
-        let snapshot = Snapshot::take(engine, false);
+        let (position, snapshot) = self.snapshot(engine);
         let mut writer = self.writer(self.origin(span.bucket, number), TableKind::Range)?;
         let range = EncodedRange {
             low: Some(low).filter(|low| !low.is_empty()),
@@ -262,15 +299,7 @@ impl Store {
         if let Some(error) = refused {
             return Err(error.into());
         }
-        let bucket = || engine.catalog().name(span.open);
-        match dumped {
-            Ok(()) | Err(DumpError::Stopped) => {}
-            Err(DumpError::Decode(source)) => {
-                return Err(Error::Decode { bucket: bucket(), source });
-            }
-            Err(DumpError::Encode(error)) => return Err(error.into()),
-            Err(DumpError::File(error)) => return Err(error.into()),
-        }
+        check_dumped(engine, span.open, dumped)?;
         if !writer.is_empty() {
             let mut record = writer.finish(snapshot.timestamp(), position)?;
             record.lower = low.to_vec();
@@ -285,7 +314,7 @@ impl Store {
         &self,
         engine: &Arc<Engine>,
         done: Vec<Rewritten>,
-        folded: &[StoredId],
+        folded: &[(StoredId, Vec<TableId>)],
         end: Lsn,
     ) -> Result<Checkpointed> {
         let written: Vec<StoredId> = done.iter().map(|it| it.span.bucket).collect();
@@ -307,19 +336,24 @@ impl Store {
                 None => garbage.extend(tables.map(|table| table.table)),
             }
         }
-        for bucket in folded {
+        for (bucket, deltas) in folded {
             if let Some(bucket) = state.buckets.get_mut(bucket) {
-                garbage.extend(bucket.deltas.drain(..).map(|delta| delta.table));
+                bucket.deltas.retain(|delta| !deltas.contains(&delta.table));
+                garbage.extend_from_slice(deltas);
             }
         }
         let before = state.needed;
+        // What was saved meanwhile has let go of more of the log.
+        let end = end.max(before);
         state.needed = end;
         let last = engine.log().now(&engine.collector().pin());
         outcome.released_bytes = self.wal.bytes_since(before) - self.wal.bytes_since(end);
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
-        for bucket in written.into_iter().chain(folded.iter().copied()).collect::<BTreeSet<_>>() {
+        for bucket in
+            written.into_iter().chain(folded.iter().map(|it| it.0)).collect::<BTreeSet<_>>()
+        {
             self.shelve(engine, bucket);
         }
         self.remove_tables(garbage.into_iter());
@@ -331,13 +365,29 @@ impl Store {
 
     /// Removes tables that the manifest on disk does not name any more. What cannot be removed
     /// stays until the database is opened again.
-    fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
+    pub(super) fn remove_tables(&self, tables: impl Iterator<Item = TableId>) {
         for table in tables {
             let path = table.path(&self.archive.directory);
             if let Err(error) = self.archive.storage.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a table that is not needed stays");
             }
         }
+    }
+}
+
+/// What came of passing on entries; that somebody stopped it is no error here.
+pub(super) fn check_dumped(
+    engine: &Engine,
+    bucket: BucketId,
+    dumped: std::result::Result<(), DumpError>,
+) -> Result<()> {
+    match dumped {
+        Ok(()) | Err(DumpError::Stopped) => Ok(()),
+        Err(DumpError::Decode(source)) => {
+            Err(Error::Decode { bucket: engine.catalog().name(bucket), source })
+        }
+        Err(DumpError::Encode(error)) => Err(error.into()),
+        Err(DumpError::File(error)) => Err(error.into()),
     }
 }
 
@@ -348,13 +398,20 @@ struct Written {
     next: Option<Vec<u8>>,
 }
 
-/// Marks the range that an operation touches.
-fn mark(state: &mut State, engine: &Engine, op: &Op<'_>) -> Result<()> {
-    let (Op::Put { bucket, key, .. } | Op::Remove { bucket, key }) = *op else { return Ok(()) };
-    let Some(bucket) = state.buckets.get_mut(&bucket) else { return Ok(()) };
-    let Life::Open(open) = bucket.life else { return Ok(()) };
+/// Marks the range that an operation touches. Answers with the key, if the bucket is open.
+fn mark<'o>(
+    state: &mut State,
+    engine: &Engine,
+    op: &Op<'o>,
+) -> Result<Option<(StoredId, &'o [u8])>> {
+    let (Op::Put { bucket: id, key, .. } | Op::Remove { bucket: id, key }) = *op else {
+        return Ok(None);
+    };
+    let Some(bucket) = state.buckets.get_mut(&id) else { return Ok(None) };
+    let Life::Open(open) = bucket.life else { return Ok(None) };
     let touched = BucketState::touch(&mut bucket.ranges, key, engine.catalog().tables().get(open));
-    touched.map_err(|source| Error::Decode { bucket: bucket.name.clone(), source })
+    touched.map_err(|source| Error::Decode { bucket: bucket.name.clone(), source })?;
+    Ok(Some((id, key)))
 }
 
 /// The spans of a bucket: touched ranges, and small ones beside them.

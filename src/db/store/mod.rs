@@ -4,7 +4,8 @@
 //! open ──► lock, manifest, log ──► Store ──► load        a bucket, when somebody opens it
 //!                                    │       catalog     buckets made, renamed, dropped
 //!                                    │       checkpoint  tables rewritten, log released
-//!                                    │       shelve      values leave memory
+//!                                    │       save        what is new goes to deltas
+//!                                    │       shelve      where values are that left memory
 //!                                    └─────► close       a clean end
 //! ```
 //!
@@ -30,6 +31,7 @@ mod pace;
 mod read_only;
 mod rescue;
 mod salvage;
+mod save;
 mod shelve;
 mod state;
 mod target;

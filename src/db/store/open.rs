@@ -76,7 +76,7 @@ pub(in crate::db) fn open(directory: &Path, files: Files) -> Result<(Store, Reco
         archive,
         wal: Arc::new(wal),
         files,
-        checkpoint: Mutex::new(Progress { scanned }),
+        checkpoint: Mutex::new(Progress { scanned, has_saved: false }),
         is_closed: Mutex::new(false),
         at_work: Mutex::default(),
         is_closing: AtomicBool::new(false),

@@ -1,13 +1,10 @@
-//! Values that leave memory: where they are found again, and what makes them ready to go.
+//! Where values are found again that have left memory: new tables take the place of old ones.
 //!
 //! ```text
-//! memory is short ─► save: a checkpoint, on the thread that needs room ─► new tables
 //! new tables ─► shelf of the bucket ─► what is cold and was in old tables is pointed to new ones
 //! ```
 //!
-//! 1. One checkpoint serves all who wait for one: who gets the lock after another has finished has
-//!    nothing to do.
-//! 2. Old tables lose their names only after nothing new leads to them. What still does, for an old
+//! 1. Old tables lose their names only after nothing new leads to them. What still does, for an old
 //!    snapshot, keeps the file itself.
 
 use crate::checkpoint::manifest::TableRecord;
@@ -19,40 +16,14 @@ use crate::id::StoredId;
 use crate::mvcc::place::Place;
 use crate::mvcc::shelf::{Files, Shelf};
 use crate::mvcc::tables::AnyTable;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 use crate::txn::Engine;
 
-/// A part of the least limit that may be in memory only before a checkpoint is due.
-const UNSAVED_SHARE: u64 = 8;
 /// Entries that are pointed to their new place under one pin.
 const BATCH: usize = 256;
 
-/// The bytes of the log above which a checkpoint is due, so that values can leave memory.
-pub(super) fn unsaved_bytes_max(engine: &Engine) -> u64 {
-    let shelved = engine.catalog().tables().iter().filter(|table| table.shelf().is_some());
-    let limits = shelved.flat_map(|table| table.gauges().iter().map(|gauge| gauge.limit()));
-    limits.min().map_or(u64::MAX, |limit| limit / UNSAVED_SHARE)
-}
-
 impl Store {
-    /// Brings values into the files that are in memory only, since somebody needs room. Answers
-    /// whether that was done.
-    pub(super) fn save(&self, engine: &Arc<Engine>) -> bool {
-        // Relaxed: a number that changes under the lock taken next, or before.
-        let before = self.saves.load(Ordering::Relaxed);
-        self.is_short.fetch_add(1, Ordering::Relaxed);
-        let saved = self.checkpoint_unless(engine, || self.saves.load(Ordering::Relaxed) != before);
-        self.is_short.fetch_sub(1, Ordering::Relaxed);
-        saved.inspect_err(|error| tracing::warn!(%error, "no room can be made")).is_ok()
-    }
-
-    /// Whether somebody waits for room.
-    pub(super) fn is_short(&self) -> bool {
-        // Relaxed: a hint.
-        self.is_short.load(Ordering::Relaxed) > 0
-    }
-
-    /// Puts the tables of a bucket on its shelf, and points what is cold to them (keeps 2).
+    /// Puts the tables of a bucket on its shelf, and points what is cold to them (keeps 1).
     pub(super) fn shelve(&self, engine: &Engine, bucket: StoredId) {
         let (open, records) = {
             let state = self.archive.state.lock();

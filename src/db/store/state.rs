@@ -8,9 +8,10 @@
 //!
 //! 1. For each bucket that is not open: its ranges, then its deltas, then what is pending, applied
 //!    in this order, are the bucket.
-//! 2. For each bucket that is open: its ranges and deltas, and then the log from the least
-//!    position at which one of its ranges was written, are the bucket. A range that the log or a
-//!    delta touched since it was written is marked.
+//! 2. For each bucket that is open: its ranges, its deltas, and then the log from `needed` on,
+//!    applied in this order, are the bucket. A range may be newer than a delta: what was written
+//!    between them comes after it, in a later delta or in the log. A range that the log or a delta
+//!    touched since it was written is marked.
 //! 3. The ranges of a bucket tile its keys: each begins at its lower bound and ends at the next
 //!    one; the first has no lower bound.
 //!
@@ -215,9 +216,15 @@ impl State {
         }
     }
 
-    /// Data in the tables, in bytes.
-    pub(super) fn table_bytes(&self) -> u64 {
-        self.buckets.values().flat_map(BucketState::tables).map(|table| table.length).sum()
+    /// Data in the tables of ranges, in bytes.
+    pub(super) fn range_bytes(&self) -> u64 {
+        let ranges = self.buckets.values().flat_map(|bucket| &bucket.ranges);
+        ranges.filter_map(|range| range.table.as_ref()).map(|table| table.length).sum()
+    }
+
+    /// Data in the deltas, in bytes.
+    pub(super) fn delta_bytes(&self) -> u64 {
+        self.buckets.values().flat_map(|bucket| &bucket.deltas).map(|table| table.length).sum()
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::db::background::Background;
 use crate::db::store::Store;
+use crate::db::store::checkpoint::Due;
 use crate::sync::{Arc, Mutex};
 use crate::txn::Engine;
 
@@ -37,8 +38,9 @@ impl Keeper {
         let Some(journal) = engine.journal() else { return };
         // Weak: the engine keeps the journal.
         let (store, engine) = (Arc::clone(&self.store), Arc::downgrade(engine));
-        journal
-            .on_short(Box::new(move || engine.upgrade().is_some_and(|engine| store.save(&engine))));
+        journal.on_short(Box::new(move || {
+            engine.upgrade().is_some_and(|engine| store.save_for_room(&engine))
+        }));
     }
 
     /// Starts the threads.
@@ -110,11 +112,14 @@ impl Store {
                 return;
             }
             let Some(engine) = engine.upgrade() else { return };
-            if !is_time && !store.is_checkpoint_due(&engine) {
-                return;
-            }
-            match store.checkpoint(&engine) {
-                Ok(_) => pause = Duration::ZERO,
+            let due = if is_time { Some(Due::Checkpoint) } else { store.due(&engine) };
+            let done = match due {
+                None => return,
+                Some(Due::Checkpoint) => store.checkpoint(&engine).map(drop),
+                Some(Due::Save) => store.save(&engine),
+            };
+            match done {
+                Ok(()) => pause = Duration::ZERO,
                 Err(error) => {
                     tracing::warn!(%error, "a checkpoint failed; the log stays until one succeeds");
                     pause = (pause * 2).clamp(RETRY, RETRY_MAX);
