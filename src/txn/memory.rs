@@ -88,11 +88,14 @@ impl Engine {
                 Err(full) => full,
             };
             let missing = (full.used + needs.adds).saturating_sub(gauge.limit());
-            let freed = needs.adds <= gauge.limit()
-                && (self.make_room(gauge, table, missing) || self.save(gauge, table));
+            let freed = needs.adds <= gauge.limit() && self.make_room(gauge, table, missing);
             futile = if freed { 0 } else { futile + 1 };
             if futile >= FUTILE_MAX || needs.adds > gauge.limit() {
                 return Err(self.no_room(gauge, table, needs.adds));
+            }
+            // It frees nothing by itself, and may let the next attempt.
+            if !freed {
+                self.save(gauge, table);
             }
         }
     }
@@ -144,11 +147,12 @@ impl Engine {
         freed > 0 || gauge.used() < before
     }
 
-    /// Has values written to files that are in memory only, so that they can leave. Answers whether
-    /// that was done; others may have done it.
-    fn save(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable) -> bool {
+    /// Has values written to files that are in memory only, so that they can leave.
+    fn save(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable) {
         let is_durable = self.evicting(gauge, table).iter().any(|it| it.stored_id().is_some());
-        is_durable && self.journal().is_some_and(Journal::save)
+        if let Some(journal) = self.journal().filter(|_| is_durable) {
+            journal.save();
+        }
     }
 
     /// The tables that can give way at a limit: the bucket's own, or all that evict, largest first.
