@@ -135,27 +135,33 @@ fn a_bucket_larger_than_the_limit_is_written_read_and_recovered() {
     db.check();
 }
 
+/// A database with 3 MB of which a part is in the log only, opened with room for less.
+fn recovered(limit: u64, threads: bool, checkpoints: bool) -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = relaxed().threads(false).open(folder.path()).unwrap();
+    let bucket = db.bucket::<u64, Vec<u8>>("all").unwrap();
+    for key in 0..1000 {
+        bucket.set(key, stamped(key, 1, 3000)).unwrap();
+        if checkpoints && key == 500 {
+            db.checkpoint().unwrap();
+        }
+    }
+    for key in (0..1000).step_by(7) {
+        bucket.remove(&key).unwrap();
+    }
+    drop((bucket, db));
+    let db = relaxed().threads(threads).memory_limit(limit).open(folder.path()).unwrap();
+    (folder, db)
+}
+
 /// What stands in the log only is brought into memory by an opening, which has less of it now.
 #[test]
-fn a_log_larger_than_the_limit_is_recovered_under_it() {
+fn a_log_larger_than_the_limit_is_recovered() {
     const LIMIT: u64 = 512 << 10;
     for (threads, checkpoints) in [(false, false), (true, false), (false, true)] {
-        let folder = tempfile::tempdir().unwrap();
-        let db = relaxed().threads(false).open(folder.path()).unwrap();
+        let (_folder, db) = recovered(LIMIT, threads, checkpoints);
         let bucket = db.bucket::<u64, Vec<u8>>("all").unwrap();
-        for key in 0..1000 {
-            bucket.set(key, stamped(key, 1, 3000)).unwrap();
-            if checkpoints && key == 500 {
-                db.checkpoint().unwrap();
-            }
-        }
-        for key in (0..1000).step_by(7) {
-            bucket.remove(&key).unwrap();
-        }
-        drop((bucket, db));
-        let options = relaxed().threads(threads).memory_limit(LIMIT);
-        let db = options.open(folder.path()).unwrap();
-        let bucket = db.bucket::<u64, Vec<u8>>("all").unwrap();
+        bucket.set(1, stamped(1, 1, 3000)).unwrap();
         assert!(total(&db) <= LIMIT, "{:?}", db.stats().memory);
         for key in 0..1000 {
             let found = bucket.get(&key).unwrap();

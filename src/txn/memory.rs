@@ -29,7 +29,6 @@ use crate::mvcc::write_set::Needs;
 use crate::sync::Arc;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
-use crate::txn::journal::Journal;
 
 /// Records that one vacuum looks at for a commit that needs room.
 const VACUUM_BUDGET: usize = 1024;
