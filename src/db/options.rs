@@ -249,7 +249,8 @@ impl Options {
         if self.files.durability == Durability::InMemory {
             return Err(Error::InMemory);
         }
-        let (store, recovery) = store::open(directory.as_ref(), self.files.clone().fit(self.settings.memory_limit))?;
+        let (store, recovery) =
+            store::open(directory.as_ref(), self.files.clone().fit(self.settings.memory_limit))?;
         let keeper = Arc::new(Keeper::new(store));
         let engine = store::engine(&keeper, &self.settings);
         keeper.watch(&engine);

@@ -88,11 +88,17 @@ impl Engine {
                 Err(full) => full,
             };
             let missing = (full.used + needs.adds).saturating_sub(gauge.limit());
-            let freed = needs.adds <= gauge.limit()
-                && (self.make_room(gauge, table, missing) || self.save(gauge, table));
-            futile = if freed { 0 } else { futile + 1 };
-            if futile >= FUTILE_MAX || needs.adds > gauge.limit() {
+            if needs.adds > gauge.limit() || futile >= FUTILE_MAX {
                 return Err(self.no_room(gauge, table, needs.adds));
+            }
+            if self.make_room(gauge, table, missing) {
+                futile = 0;
+                continue;
+            }
+            futile += 1;
+            if futile > 1 || !self.save(gauge, table) {
+                // What was removed, and is not swept yet.
+                self.vacuum(usize::MAX);
             }
         }
     }
@@ -136,12 +142,7 @@ impl Engine {
             }
             open = open.saturating_sub(self.evict(table, open));
         }
-        let freed = vacuumed + (goal - open);
-        if freed == 0 {
-            // What was removed, and is not swept yet.
-            self.vacuum(usize::MAX);
-        }
-        freed > 0 || gauge.used() < before
+        vacuumed + (goal - open) > 0 || gauge.used() < before
     }
 
     /// Has values written to files that are in memory only, so that they can leave. Answers whether
