@@ -208,6 +208,15 @@ fn load(plan: &Plan) -> Outcome<()> {
 
 fn print_memory(db: &Database) {
     let stats = db.stats();
+    let mut text = String::new();
+    let read = File::open("/proc/self/io").and_then(|mut file| file.read_to_string(&mut text));
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0) >> 20
+    };
+    if read.is_ok() {
+        println!("  read {} MiB and wrote {} MiB", bytes("rchar: "), bytes("wchar: "));
+    }
     println!(
         "  entries take {} MiB, {} values left memory, {} came back",
         stats.memory.buckets.total() >> 20,
@@ -339,6 +348,8 @@ fn spawn(plan: &Plan, part: &str, kill_after: Option<Duration>) -> Outcome<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args().skip(1)).args(["--part", part]);
     command.arg("--store").arg(&plan.store);
+    // An arena of the allocator for each thread would keep what others of them could use.
+    command.env("MALLOC_ARENA_MAX", "1");
     if kill_after.is_some() {
         command.stdout(Stdio::null());
     }

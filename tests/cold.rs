@@ -173,6 +173,41 @@ fn a_log_larger_than_the_limit_is_recovered() {
     }
 }
 
+/// An opening brings all that the log has into memory, and lets nothing leave before the first
+/// commit that needs room.
+#[test]
+#[ignore = "fails until an opening makes room: cargo test --features testing --test cold -- \
+            --ignored"]
+fn the_limit_holds_after_an_opening_with_a_long_log() {
+    const LIMIT: u64 = 512 << 10;
+    let (_folder, db) = recovered(LIMIT, false, false);
+    let _bucket = db.bucket::<u64, Vec<u8>>("all").unwrap();
+    assert!(total(&db) <= LIMIT, "{:?}", db.stats().memory);
+}
+
+/// At the durability `Full` what left stayed for readers of the last confirmed moment, which no
+/// commit moved on while none had room: all were refused, and reads were soon refused, too.
+#[test]
+fn values_leave_at_full_durability_without_another_commit() {
+    const LIMIT: u64 = 512 << 10;
+    for threads in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = case().options.durability(Durability::Full).threads(threads);
+        let db = options.memory_limit(LIMIT).open(folder.path()).unwrap();
+        let bucket = db.bucket::<u64, Vec<u8>>("all").unwrap();
+        for key in 0..500 {
+            bucket.set(key, stamped(key, 1, 1500)).unwrap();
+        }
+        db.checkpoint().unwrap();
+        for key in (0..500).rev().chain(0..500) {
+            let snapshot = db.snapshot();
+            assert_eq!(version_of(key, snapshot.get(&bucket, &key).unwrap().unwrap()), 1);
+        }
+        assert!(db.stats().fetches > 200);
+        db.check();
+    }
+}
+
 #[test]
 fn a_database_opened_to_be_read_only_fetches_values() {
     const LIMIT: u64 = 512 << 10;

@@ -200,30 +200,62 @@ pub(crate) struct Entries<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Entries<'a> {
-    fn parse(&self) -> Option<(Entry<'a>, &'a [u8])> {
-        let (operation, rest) = match self.kind {
-            TableKind::Range => (Operation::Put, self.rest),
+/// An entry up to its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
+    pub(super) operation: Operation,
+    pub(super) key: &'a [u8],
+    pub(super) position: ValuePosition,
+    /// Where in the file the entry ends.
+    pub(super) end: u64,
+    /// How many bytes the head has.
+    length: usize,
+}
+
+impl<'a> Head<'a> {
+    /// The head of the entry that begins `bytes`, at `offset` in the file. An error says how many
+    /// bytes it takes to go on, if that is it.
+    pub(super) fn parse(
+        kind: TableKind,
+        offset: u64,
+        bytes: &'a [u8],
+    ) -> std::result::Result<Self, Option<usize>> {
+        let tag = usize::from(kind == TableKind::Delta);
+        let lengths = tag + 8;
+        let operation = match kind {
+            TableKind::Range => Operation::Put,
             TableKind::Delta => {
-                let (&tag, rest) = self.rest.split_first()?;
+                let &tag = bytes.first().ok_or(Some(lengths))?;
                 let known = [Operation::Put, Operation::Delete, Operation::Clear];
-                (known.into_iter().find(|&operation| operation as u8 == tag)?, rest)
+                known.into_iter().find(|&operation| operation as u8 == tag).ok_or(None)?
             }
         };
-        let (&key_length, rest) = rest.split_first_chunk()?;
-        let (&value_length, rest) = rest.split_first_chunk()?;
-        let length = u32::from_le_bytes(value_length);
-        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(key_length) as usize)?;
-        let offset = self.offset + (self.rest.len() - rest.len()) as u64;
-        let (&value_crc, rest) = rest.split_first_chunk::<VALUE_CRC_LENGTH>()?;
-        let (value, rest) = rest.split_at_checked(length as usize)?;
+        let field = |at: usize| {
+            let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Some(lengths))?;
+            Ok::<u32, Option<usize>>(u32::from_le_bytes(*bytes))
+        };
+        let (key_length, length) = (field(tag)? as usize, field(tag + 4)?);
         match operation {
             Operation::Put => {}
-            Operation::Delete if value.is_empty() => {}
-            Operation::Clear if value.is_empty() && key.is_empty() => {}
-            Operation::Delete | Operation::Clear => return None,
+            Operation::Delete if length == 0 => {}
+            Operation::Clear if length == 0 && key_length == 0 => {}
+            Operation::Delete | Operation::Clear => return Err(None),
         }
-        let position = ValuePosition { offset, length };
+        let key_end = lengths.checked_add(key_length).ok_or(None)?;
+        let key = bytes.get(lengths..key_end).ok_or(Some(key_end))?;
+        let position = ValuePosition { offset: offset + key_end as u64, length };
+        let end = position.offset + VALUE_CRC_LENGTH as u64 + u64::from(length);
+        Ok(Self { operation, key, position, end, length: key_end })
+    }
+}
+
+impl<'a> Entries<'a> {
+    fn parse(&self) -> Option<(Entry<'a>, &'a [u8])> {
+        let Head { operation, key, position, length, .. } =
+            Head::parse(self.kind, self.offset, self.rest).ok()?;
+        let (_, rest) = self.rest.split_at_checked(length)?;
+        let (&value_crc, rest) = rest.split_first_chunk::<VALUE_CRC_LENGTH>()?;
+        let (value, rest) = rest.split_at_checked(position.length as usize)?;
         let value_crc = u32::from_le_bytes(value_crc);
         Some((Entry { operation, key, value, value_crc, position }, rest))
     }

@@ -11,7 +11,9 @@ use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::block::{Block, Entry, LENGTH_MAX, Operation, VALUE_CRC_LENGTH, ValuePosition};
+use super::block::{
+    BLOCK_HEADER_LENGTH, Block, Entry, Head, LENGTH_MAX, Operation, VALUE_CRC_LENGTH, ValuePosition,
+};
 use super::directory::{TableId, read_exact};
 use super::error::{CheckpointError, Result};
 use super::fields::Fields;
@@ -20,6 +22,11 @@ use super::manifest::TableRecord;
 use crate::crc::crc32;
 use crate::id::{DatabaseId, Lsn, StoredId, Timestamp};
 use crate::storage::{Access, File, Storage};
+
+/// Entries that take so many bytes on average are found by their heads, without the others' values.
+const LARGE: u32 = 1024;
+/// So much of an entry is read at first, which holds the head of most.
+const HEAD_LENGTH: usize = 64;
 
 /// A part of a table's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,17 +308,60 @@ impl Table {
 
     /// Looks up where the value of a key is, in a table whose keys are in the order of `compare`,
     /// which says how a key is to the one that is looked for. `None` if the key is not here, or
-    /// has no value. Reads one block, and checks it.
+    /// has no value. What is found has been read, and checked.
     pub(crate) fn find_value(
         &self,
         compare: &impl Fn(&[u8]) -> Ordering,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<ValuePosition>> {
-        let Some(block) = self.find_block(compare) else { return Ok(None) };
-        let block = self.read_block(block, buffer)?;
+        let Some(at) = self.find_block(compare) else { return Ok(None) };
+        let place = self.blocks.get(at).expect("the block was found just now");
+        if place.length / place.entries.max(1) >= LARGE {
+            return self.find_by_heads(place, compare, buffer);
+        }
+        let block = self.read_block(at, buffer)?;
         let found = block.entries().find(|entry| compare(entry.key) == Ordering::Equal);
         let put = found.filter(|entry| entry.operation == Operation::Put);
         Ok(put.map(|entry| entry.position))
+    }
+
+    /// The same in a block of large values, of which only the right one is read: the heads of the
+    /// entries lead from one to the next.
+    fn find_by_heads(
+        &self,
+        block: &BlockPlace,
+        compare: &impl Fn(&[u8]) -> Ordering,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<ValuePosition>> {
+        let wrong =
+            |offset| Err(CheckpointError::corruption(&self.path, offset, "this is no entry"));
+        let end = block.offset + u64::from(block.length);
+        let mut at = block.offset + BLOCK_HEADER_LENGTH as u64;
+        let mut wanted = HEAD_LENGTH;
+        while at < end {
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(wanted);
+            let bytes = self.read(buffer, at, length)?;
+            let head = match Head::parse(self.footer.kind, at, bytes) {
+                Ok(head) => head,
+                Err(Some(needed)) if needed > length && at + needed as u64 <= end => {
+                    wanted = needed;
+                    continue;
+                }
+                Err(_) => return wrong(at),
+            };
+            wanted = HEAD_LENGTH;
+            if compare(head.key) == Ordering::Equal {
+                let position = head.position;
+                let is_put = head.operation == Operation::Put;
+                return if is_put {
+                    self.read_value(position, buffer).map(|_| Some(position))
+                } else {
+                    Ok(None)
+                };
+            }
+            at = head.end;
+        }
+        if at == end { Ok(None) } else { wrong(at) }
     }
 
     /// Looks up a key in a table of a range that is sorted by bytes. Reads one block.

@@ -86,7 +86,7 @@ impl Default for Files {
 /// The size of a segment.
 const SEGMENT_BYTES: u32 = 64 << 20;
 /// The same under a limit: such a part of it, since three segments may be in memory at a time.
-const SEGMENT_SHARE: u64 = 64;
+const SEGMENT_SHARE: u64 = 128;
 const SEGMENT_BYTES_MIN: u32 = 1 << 20;
 
 impl Files {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
+use crate::mvcc::account::Reserved;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::{Horizons, Swept};
 use crate::ssi::{CommitLog, Rules};
@@ -50,7 +51,13 @@ pub(crate) struct Engine {
     burial: Burial,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
+    /// A part of the limit for what a durable database keeps in memory besides entries.
+    _set_aside: Option<Reserved>,
 }
+
+/// The part of the limit that is set aside: for mapped segments of the log, indexes of tables,
+/// buffers, and what was let go and not freed yet.
+const SET_ASIDE: u64 = 16;
 
 impl Engine {
     /// An engine for a database that lives in memory.
@@ -62,10 +69,13 @@ impl Engine {
     pub(crate) fn recovered(settings: &Settings, now: Timestamp, backing: Backing) -> Self {
         let is_full = backing.journal().is_some_and(Journal::is_full);
         let rules = Rules { confirm: is_full, ..settings.rules.clone() };
+        let catalog = Catalog::new(settings.memory_limit);
+        let gauge = catalog.tables().gauge().filter(|_| backing.journal().is_some());
         Self {
             log: CommitLog::starting_at(now, rules),
             collector: Collector::new(),
-            catalog: Catalog::new(settings.memory_limit),
+            _set_aside: gauge.map(|gauge| gauge.reserve_anyway(gauge.limit() / SET_ASIDE)),
+            catalog,
             counters: Counters::new(),
             isolation: settings.isolation,
             snapshots: settings.snapshots,

@@ -29,6 +29,7 @@ use crate::mvcc::write_set::Needs;
 use crate::sync::Arc;
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
+use crate::txn::journal::Journal;
 
 /// Records that one vacuum looks at for a commit that needs room.
 const VACUUM_BUDGET: usize = 1024;
@@ -87,14 +88,17 @@ impl Engine {
                 Err(full) => full,
             };
             let missing = (full.used + needs.adds).saturating_sub(gauge.limit());
-            let freed = needs.adds <= gauge.limit() && self.make_room(gauge, table, missing);
-            futile = if freed { 0 } else { futile + 1 };
-            if futile >= FUTILE_MAX || needs.adds > gauge.limit() {
+            if needs.adds > gauge.limit() || futile >= FUTILE_MAX {
                 return Err(self.no_room(gauge, table, needs.adds));
             }
-            // It frees nothing by itself, and may let the next attempt.
-            if !freed {
-                self.save(gauge, table);
+            if self.make_room(gauge, table, missing) {
+                futile = 0;
+                continue;
+            }
+            futile += 1;
+            if futile > 1 || !self.save(gauge, table) {
+                // What was removed, and is not swept yet.
+                self.vacuum(usize::MAX);
             }
         }
     }
@@ -138,20 +142,14 @@ impl Engine {
             }
             open = open.saturating_sub(self.evict(table, open));
         }
-        let freed = vacuumed + (goal - open);
-        if freed == 0 {
-            // What was removed, and is not swept yet.
-            self.vacuum(usize::MAX);
-        }
-        freed > 0 || gauge.used() < before
+        vacuumed + (goal - open) > 0 || gauge.used() < before
     }
 
-    /// Has values written to files that are in memory only, so that they can leave.
-    fn save(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable) {
+    /// Has values written to files that are in memory only, so that they can leave. Answers whether
+    /// that was done; others may have done it.
+    fn save(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable) -> bool {
         let is_durable = self.evicting(gauge, table).iter().any(|it| it.stored_id().is_some());
-        if let Some(journal) = self.journal().filter(|_| is_durable) {
-            journal.save();
-        }
+        is_durable && self.journal().is_some_and(Journal::save)
     }
 
     /// The tables that can give way at a limit: the bucket's own, or all that evict, largest first.
@@ -186,12 +184,28 @@ impl Engine {
             let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
             let seen_off = self.let_leave(depart);
             freed += seen_off.bytes;
+            if seen_off.bytes > 0 {
+                continue;
+            }
+            let buried = if seen_off.entries > 0 { self.bury_unconfirmed(table) } else { 0 };
+            freed += buried;
             // Nothing was chosen; or all of it stays for a snapshot, and more would, too.
-            if seen_off.bytes == 0 {
+            if buried == 0 {
                 break;
             }
         }
         freed
+    }
+
+    /// Where readers are shown what is durable only, what leaves stays for them until a moment
+    /// after it is confirmed, which without another commit nobody would do. Takes it out then.
+    fn bury_unconfirmed(&self, table: &dyn AnyTable) -> u64 {
+        if table.stored_id().is_none() || !self.journal().is_some_and(Journal::is_full) {
+            return 0;
+        }
+        let now = self.log().now(&self.collector().pin());
+        self.confirmed_at(now);
+        self.bury(table)
     }
 
     /// Takes out what left before and stayed for readers, and answers how many bytes that frees.
