@@ -67,6 +67,24 @@ fn stage_with_cold() -> Stage {
     stage
 }
 
+/// The same, and somebody who began before still sees the value where it was.
+fn stage_with_parted() -> Stage {
+    let stage = stage();
+    let guard = stage.collector.pin();
+    *stage.early.lock().unwrap() = Some(stage.log.begin(Kind::Tracked, None, &guard));
+    drop(guard);
+    chill(&stage, place());
+    stage
+}
+
+/// The same, and nobody does any more; what is below has not been cut off yet.
+fn stage_with_history() -> Stage {
+    let stage = stage_with_parted();
+    let early = stage.early.lock().unwrap().take().expect("it began");
+    stage.log.leave(early);
+    stage
+}
+
 /// The same, and it was written over at 3 while somebody still sees it.
 fn stage_with_cold_below() -> Stage {
     let stage = stage_with_cold();
@@ -132,20 +150,19 @@ fn mover(stage: &Stage) {
     stage.record.repoint(&place, is_old, &stage.collector.pin());
 }
 
+/// What the early transaction sees, before and after.
+fn early_reader(stage: &Stage) {
+    let registration = stage.early.lock().unwrap().take().expect("one reads");
+    let snapshot = registration.snapshot();
+    assert_eq!((fetch(stage, snapshot), fetch(stage, snapshot)), (1, 1));
+    stage.log.leave(registration);
+}
+
 /// A transaction that has seen the value before it left writes it afterwards.
 fn early_writer(stage: &Stage) {
     let registration = stage.early.lock().unwrap().take().expect("one writes");
     let written = commit(stage, registration, Some(3), false);
     assert!(written.is_some(), "nobody is refused because a value left or came back");
-}
-
-fn stage_with_early_writer() -> Stage {
-    let stage = stage();
-    let guard = stage.collector.pin();
-    *stage.early.lock().unwrap() = Some(stage.log.begin(Kind::Tracked, None, &guard));
-    drop(guard);
-    chill(&stage, place());
-    stage
 }
 
 /// Two bring the same value back: one of them does.
@@ -193,5 +210,29 @@ pub fn fetch_and_move(main: usize) {
 /// What was read before it left is written while it comes back.
 pub fn fetch_and_write_early(main: usize) {
     const ROLES: &[Role<Stage>] = &[fetcher, early_writer];
-    play(3, main, stage_with_early_writer, ROLES, free_everything);
+    play(3, main, stage_with_parted, ROLES, free_everything);
+}
+
+/// A value comes back above one that somebody still reads.
+pub fn fetch_and_read_below(main: usize) {
+    const ROLES: &[Role<Stage>] = &[fetcher, early_reader];
+    play(3, main, stage_with_parted, ROLES, free_everything);
+}
+
+/// A value comes back above old ones, which a commit cuts off meanwhile.
+pub fn fetch_and_cut(main: usize) {
+    const ROLES: &[Role<Stage>] = &[fetcher, writer];
+    play(3, main, stage_with_history, ROLES, free_everything);
+}
+
+/// The same, and a sweep takes them out.
+pub fn fetch_and_thin(main: usize) {
+    const ROLES: &[Role<Stage>] = &[fetcher, thinner];
+    play(3, main, stage_with_history, ROLES, free_everything);
+}
+
+/// The same, and somebody takes the head meanwhile and gives up.
+pub fn fetch_and_thin_and_give_up(main: usize) {
+    const ROLES: &[Role<Stage>] = &[fetcher, thinner, quitter];
+    play(3, main, stage_with_history, ROLES, free_everything);
 }

@@ -11,4 +11,8 @@ loom_tests::models! {
     fetch_and_leave: 1;
     fetch_and_move: 2;
     fetch_and_write_early: 2;
+    fetch_and_read_below: 2;
+    fetch_and_cut: 2;
+    fetch_and_thin: 2;
+    fetch_and_thin_and_give_up: 1;
 }
