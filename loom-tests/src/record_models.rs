@@ -446,7 +446,7 @@ pub fn strike_and_write(main: usize) {
     play(4, main, stage_with_struck_tombstone, ROLES, |stage| {
         let guard = stage.collector.pin();
         let dies = stage.record.kill(stage.log.horizons(&guard).any, &guard);
-        let held = stage.record.is_enrolled() && !stage.record.is_dead();
+        let held = !stage.record.mark_enrolled() && !stage.record.is_dead();
         assert_eq!(stage.rings.load(Relaxed), isize::from(held), "held as often as it is marked");
         assert!(!dies, "it has a value");
         assert!(held, "a value is in a ring");

@@ -18,7 +18,8 @@ mod iter;
 use std::borrow::Borrow;
 use std::ops::{Bound, RangeBounds};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::mvcc::place::FetchError;
 use crate::mvcc::record::Stale;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
 use crate::ssi::Seen;
@@ -58,7 +59,16 @@ impl<K: Key, V: Value> Bucket<K, V> {
     {
         match self.read_newest(key, read)? {
             Ok(outcome) => Ok(outcome),
-            Err(read) => Ok(self.snapshot().get(self, key)?.map(read)),
+            Err(read) => {
+                let snapshot = self.snapshot();
+                match snapshot.get(self, key) {
+                    // Read for this once, and not kept: what is lent takes no room.
+                    Err(Error::Fetch(FetchError::NoRoom { .. })) => {
+                        snapshot.get_with(self, key, read)
+                    }
+                    found => Ok(found?.map(read)),
+                }
+            }
         }
     }
 

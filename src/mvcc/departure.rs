@@ -121,6 +121,20 @@ fn cold<K: Key, V: Value>(
     }
 }
 
+/// What is put on an entry that leaves: where there are files, its value leaves, and its key stays.
+fn leave<K: Key, V: Value>(
+    table: &Table<K, V>,
+    files: Option<&Files>,
+    record: &Record<K, V>,
+    buffers: &mut (Vec<u8>, Vec<u8>),
+    guard: &Guard<'_>,
+) -> Option<Stub<V>> {
+    match files {
+        None => departure(record, guard),
+        Some(files) => cold(table, files, record, buffers, guard),
+    }
+}
+
 struct One<K: Key, V: Value> {
     record: NonNull<Record<K, V>>,
     /// What leaves.
@@ -153,7 +167,7 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     batch
 }
 
-/// Puts a stub on one entry, if it is there and has a value.
+/// Puts a stub on one entry, if it is there and has a value, which is in the files if it is durable.
 pub(crate) fn depart_one<'t, K: Key, V: Value>(
     table: &'t Table<K, V>,
     record: Option<&Record<K, V>>,
@@ -161,9 +175,10 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
     let mut batch = Batch { table, ones: Vec::new(), is_over: true };
-    if let Some(record) = record
-        && let Some(stub) = departure(record, guard)
-    {
+    let Some(record) = record else { return batch };
+    // Held until the stub is in its chain (shelf invariant 3).
+    let files = table.shelf().map(Shelf::files);
+    if let Some(stub) = leave(table, files.as_deref(), record, &mut Default::default(), guard) {
         batch.add(record, stub, Departure::Asked, false, owner, guard);
     }
     batch
@@ -177,13 +192,10 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         residence.strike(picked.gone);
         // Held until every stub is in its chain (shelf invariant 3).
         let files = self.table.shelf().map(Shelf::files);
-        let mut bytes = (Vec::new(), Vec::new());
+        let mut buffers = (Vec::new(), Vec::new());
         for victim in picked.victims {
             let record = victim.record(guard);
-            let stub = match &files {
-                None => departure(record, guard),
-                Some(files) => cold(self.table, files, record, &mut bytes, guard),
-            };
+            let stub = leave(self.table, files.as_deref(), record, &mut buffers, guard);
             let left = stub
                 .is_some_and(|stub| self.add(record, stub, Departure::Evicted, true, owner, guard));
             if !left {

@@ -208,8 +208,13 @@ impl Engine {
             let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
             let seen_off = self.let_leave(depart);
             evicted.bytes += seen_off.bytes;
+            if seen_off.bytes > 0 {
+                continue;
+            }
+            let parted = if seen_off.entries > 0 { self.part_unconfirmed(table) } else { 0 };
+            evicted.bytes += parted;
             // Nothing was chosen; or all of it stays for a snapshot, and more would, too.
-            if seen_off.bytes == 0 {
+            if parted == 0 {
                 evicted.parted += if is_durable { seen_off.retained } else { 0 };
                 break;
             }
@@ -223,6 +228,17 @@ impl Engine {
         let (versions, bytes) = table.part(&self.log().needed(&guard), PARTED_MAX, &guard);
         self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
         bytes
+    }
+
+    /// Where readers are shown what is durable only, what leaves stays for them until a moment
+    /// after it is confirmed, which without another commit nobody would do. Takes it out then.
+    fn part_unconfirmed(&self, table: &dyn AnyTable) -> u64 {
+        if table.stored_id().is_none() || !self.journal().is_some_and(Journal::is_full) {
+            return 0;
+        }
+        let now = self.log().now(&self.collector().pin());
+        self.confirmed_at(now);
+        self.part(table)
     }
 
     /// Removes records of entries that departed before. Where many are left because readers have
