@@ -62,12 +62,31 @@ impl Map for FileMap {
         // SAFETY: all of the place is inside the map (invariant 2), which `self` keeps mapped for
         // writing (invariant 3). `bytes` is borrowed and so no part of it (invariant 1).
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
+        fetch(place.wrapping_add(bytes.len()));
     }
 
     fn pages(&self) -> Option<Arc<dyn Pages>> {
         Some(Arc::clone(&self.map) as Arc<dyn Pages>)
     }
 }
+
+/// Has the lines at `place` fetched, where the next store will most likely go: nobody has touched
+/// them since the file was made, and a store to memory that is not at hand holds up the next locked
+/// instruction.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fetch(place: *mut u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for line in [0, 64, 128, 192] {
+        let line = place.wrapping_add(line).cast_const().cast();
+        // SAFETY: a prefetch is a hint and faults nowhere, not even outside of the map.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn fetch(_place: *mut u8) {}
 
 #[cfg(target_os = "linux")]
 impl FilePages {
