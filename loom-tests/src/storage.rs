@@ -53,6 +53,15 @@ pub trait File: Debug + Send + Sync {
 
 pub trait Map: Debug + Send + Sync {
     fn store(&mut self, offset: usize, bytes: &[u8]);
+
+    fn pages(&self) -> Option<Arc<dyn Pages>> {
+        None
+    }
+}
+
+pub trait Pages: Debug + Send + Sync {
+    fn begin(&self, offset: usize, length: usize);
+    fn end(&self, offset: usize, length: usize);
 }
 
 #[derive(Clone, Debug, Default)]
