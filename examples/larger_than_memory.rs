@@ -190,9 +190,13 @@ fn load(plan: &Plan) -> Outcome<()> {
         let workers: Vec<_> = (0..plan.threads)
             .map(|thread| {
                 let bucket = &bucket;
+                let db = &db;
                 scope.spawn(move || {
                     for key in (thread..plan.entries).step_by(plan.threads as usize) {
-                        bucket.set(key, plan.value(key, 0))?;
+                        if let Err(e) = bucket.set(key, plan.value(key, 0)) {
+                            eprintln!("{key} {e} {:?}", db.stats());
+                            return Err(e);
+                        }
                     }
                     palisade::Result::Ok(())
                 })

@@ -13,7 +13,8 @@ mod kept;
 pub use kept::KeptKeys;
 
 pub use crate::storage::{
-    Access, Call, Disk, Fault, FaultDisk, File, Lock, Map, Moment, Op, Sabotage, Sabotages, Storage,
+    Access, Call, Disk, Fault, FaultDisk, File, Lock, Map, Moment, Op, Pages, Sabotage, Sabotages,
+    Storage,
 };
 
 struct Pair<K, V> {

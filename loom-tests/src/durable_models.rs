@@ -11,7 +11,8 @@ use crate::play::{Role, play};
 use crate::ssi::{CommitLog, Footprint, Kind, Rules, Seen};
 use crate::storage::Memory;
 use crate::wal::{
-    Draft, FlushPolicy, Kind as RecordKind, Record, Scope, Wal, WalError, WalOptions, read_log,
+    Draft, FlushPolicy, Kind as RecordKind, PayloadSeed, Record, Scope, Wal, WalError, WalOptions,
+    read_log,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -119,7 +120,7 @@ impl Stage {
         self.log.admit(&registration);
         let candidate = self.log.candidate(pending, &registration, &guard).expect("blind");
         let candidate = self.log.examine_ahead(candidate, &guard).expect("blind");
-        let mut payload = Draft::new().finish(DATABASE, 0).expect("it is small");
+        let mut payload = Draft::new(PayloadSeed::of(DATABASE)).finish(0).expect("it is small");
         let reservation = self.wal.reserve(Some(&mut payload)).expect("the disk works");
         let linked = self.log.commit_candidate(candidate, &guard).expect("blind");
         let commit = linked.timestamp();

@@ -5,6 +5,8 @@
 //! proves that the models can fail.
 #![allow(dead_code, unused_imports, reason = "a model uses a part of each floor")]
 
+#[path = "../../src/checkpoint/mod.rs"]
+mod checkpoint;
 #[path = "../../src/codec/mod.rs"]
 mod codec;
 #[path = "../../src/crc.rs"]
@@ -28,6 +30,7 @@ mod sync;
 #[path = "../../src/wal/mod.rs"]
 mod wal;
 
+pub mod cold_models;
 pub mod durable_models;
 pub mod epoch_models;
 pub mod evict_models;

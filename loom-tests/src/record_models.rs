@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize as Count, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A number, and a cell that is read with it and written when it is dropped.
-struct Value {
+pub(crate) struct Value {
     number: u64,
     cell: Arc<Cell>,
 }
@@ -33,13 +33,13 @@ unsafe impl Sync for Cell {}
 unsafe impl Send for Cell {}
 
 impl Value {
-    fn new(number: u64) -> Self {
+    pub(crate) fn new(number: u64) -> Self {
         let cell = Cell { touched: UnsafeCell::new(()), drops: Count::new(0) };
         cell.touched.with_mut(|_| ());
         Self { number, cell: Arc::new(cell) }
     }
 
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         assert_eq!(self.cell.drops.load(Relaxed), 0, "read after it was dropped");
         self.cell.touched.with(|_| ());
         self.number
@@ -54,19 +54,19 @@ impl Drop for Value {
 }
 
 /// The record outlives the collector's garbage: fields are dropped in this order.
-struct Stage {
-    log: CommitLog<Footprint>,
-    collector: Collector,
-    record: Box<Record<u8, Value>>,
+pub(crate) struct Stage {
+    pub(crate) log: CommitLog<Footprint>,
+    pub(crate) collector: Collector,
+    pub(crate) record: Box<Record<u8, Value>>,
     /// A transaction that began before the roles.
-    early: Mutex<Option<Registration<Footprint>>>,
+    pub(crate) early: Mutex<Option<Registration<Footprint>>>,
     /// Not part of the model: when a role committed, and rings that hold the record.
     commits: [Count; 2],
     rings: AtomicIsize,
 }
 
 /// A record with one committed value, 1 at timestamp 1.
-fn stage() -> Stage {
+pub(crate) fn stage() -> Stage {
     let rules = Rules { registry_slots: 3, ..Rules::default() };
     let stage = Stage {
         log: CommitLog::starting_at(Timestamp::ZERO, rules),
@@ -134,7 +134,7 @@ fn stage_with_history() -> Stage {
 }
 
 /// One transaction that writes the record, `None` to remove it. False if it was refused.
-fn write(stage: &Stage, number: Option<u64>) -> bool {
+pub(crate) fn write(stage: &Stage, number: Option<u64>) -> bool {
     write_over(stage, number, false)
 }
 
@@ -147,7 +147,7 @@ fn write_over(stage: &Stage, number: Option<u64>, enrol: bool) -> bool {
 }
 
 /// Commits a write of a transaction that has begun. Answers when, unless it was refused.
-fn commit(
+pub(crate) fn commit(
     stage: &Stage,
     registration: Registration<Footprint>,
     number: Option<u64>,
@@ -263,7 +263,7 @@ fn passer_by(stage: &Stage) {
 }
 
 /// A transaction that takes the head and gives up.
-fn quitter(stage: &Stage) {
+pub(crate) fn quitter(stage: &Stage) {
     let Stage { log, collector, record, .. } = stage;
     let guard = collector.pin();
     let registration = log.begin(Kind::Tracked, None, &guard);
@@ -293,7 +293,7 @@ fn pruner(stage: &Stage) {
     stage.record.prune(stage.log.horizons(&guard).any, |_| 0, &guard);
 }
 
-fn thinner(stage: &Stage) {
+pub(crate) fn thinner(stage: &Stage) {
     let guard = stage.collector.pin();
     stage.record.thin(&stage.log.needed(&guard), |_| 0, &guard);
 }
@@ -352,7 +352,7 @@ fn reviver(stage: &Stage) {
     assert_eq!(written, !stage.record.is_dead());
 }
 
-fn free_everything(stage: &Stage) {
+pub(crate) fn free_everything(stage: &Stage) {
     stage.collector.collect();
 }
 
@@ -446,7 +446,7 @@ pub fn strike_and_write(main: usize) {
     play(4, main, stage_with_struck_tombstone, ROLES, |stage| {
         let guard = stage.collector.pin();
         let dies = stage.record.kill(stage.log.horizons(&guard).any, &guard);
-        let held = stage.record.is_enrolled() && !stage.record.is_dead();
+        let held = !stage.record.mark_enrolled() && !stage.record.is_dead();
         assert_eq!(stage.rings.load(Relaxed), isize::from(held), "held as often as it is marked");
         assert!(!dies, "it has a value");
         assert!(held, "a value is in a ring");

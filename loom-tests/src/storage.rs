@@ -35,6 +35,16 @@ pub trait File: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let read = self.read_at(buffer, offset)?;
+        if read == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn write_back(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn allocate(&self, length: u64) -> io::Result<()>;
     fn sync_data(&self) -> io::Result<()>;
     fn sync_all(&self) -> io::Result<()>;
@@ -43,6 +53,15 @@ pub trait File: Debug + Send + Sync {
 
 pub trait Map: Debug + Send + Sync {
     fn store(&mut self, offset: usize, bytes: &[u8]);
+
+    fn pages(&self) -> Option<Arc<dyn Pages>> {
+        None
+    }
+}
+
+pub trait Pages: Debug + Send + Sync {
+    fn begin(&self, offset: usize, length: usize);
+    fn end(&self, offset: usize, length: usize);
 }
 
 #[derive(Clone, Debug, Default)]

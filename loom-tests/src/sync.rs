@@ -129,6 +129,28 @@ impl<T> Mutex<T> {
     }
 }
 
+/// Like the engine's, for readers who exclude each other, too.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(Mutex<T>);
+
+pub(crate) type RwLockReadGuard<'a, T> = MutexGuard<'a, T>;
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.lock()
+    }
+
+    pub(crate) fn write(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 /// Like the engine's, as far as it is used in models.
 #[derive(Debug)]
 pub(crate) struct Condvar(loom::sync::Condvar);

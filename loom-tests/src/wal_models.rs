@@ -9,7 +9,8 @@ use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::play::{Role, play};
 use crate::storage::Memory;
 use crate::wal::{
-    Draft, FlushPolicy, Kind, Payload, Record, Scope, Wal, WalError, WalOptions, read_log,
+    Draft, FlushPolicy, Kind, Payload, PayloadSeed, Record, Scope, Wal, WalError, WalOptions,
+    read_log,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -69,9 +70,9 @@ fn ignore(_: Record<'_>) -> Result<(), WalError> {
 }
 
 fn payload(bytes: usize) -> Payload {
-    let mut draft = Draft::new();
+    let mut draft = Draft::new(PayloadSeed::of(DATABASE));
     draft.bytes().extend(std::iter::repeat_n(1, bytes));
-    draft.finish(DATABASE, 1).expect("it is small")
+    draft.finish(1).expect("it is small")
 }
 
 impl Stage {

@@ -319,6 +319,11 @@ impl<K: Key, V: Value> Table<K, V> {
         self.parted.lock().push_back(key.clone());
     }
 
+    /// Values that have left memory but for their readers.
+    pub(crate) fn parted(&self) -> usize {
+        self.parted.lock().len()
+    }
+
     /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
     /// Answers how many versions, and their bytes.
     pub(crate) fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {

@@ -75,6 +75,9 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// Answers how many versions, and their bytes.
     fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64);
 
+    /// Values that have left memory but for their readers.
+    fn parted(&self) -> usize;
+
     /// The files that values leave memory for, if they do.
     fn shelf(&self) -> Option<&Shelf>;
 
@@ -198,6 +201,10 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
 
     fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
         self.part(needed, limit, guard)
+    }
+
+    fn parted(&self) -> usize {
+        self.parted()
     }
 
     fn shelf(&self) -> Option<&Shelf> {

@@ -15,13 +15,8 @@ use crate::mvcc::{Key, Value};
 use crate::sync::Ordering;
 
 impl<K: Key, V: Value> Record<K, V> {
-    /// Whether a ring holds the record's address.
-    pub(crate) fn is_enrolled(&self) -> bool {
-        self.head().addr() & ENROLLED != 0
-    }
-
     /// Says again that a ring is to hold the record; not if that is so already.
-    pub(super) fn mark_enrolled(&self) -> bool {
+    pub(crate) fn mark_enrolled(&self) -> bool {
         loop {
             let head = self.head();
             if head.addr() & ENROLLED != 0 {

@@ -25,6 +25,7 @@
 //!
 //! Paths are the caller's; a storage does not know what the files mean.
 
+use crate::sync::Arc;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
@@ -166,6 +167,21 @@ pub trait Map: Debug + Send + Sync {
     ///
     /// If the bytes do not lie inside the map.
     fn store(&mut self, offset: usize, bytes: &[u8]);
+
+    /// A way to say what stores are to come; `None` where nothing is gained by it.
+    fn pages(&self) -> Option<Arc<dyn Pages>> {
+        None
+    }
+}
+
+/// Advice about a map, beside the stores. It changes no byte, and may be wrong.
+pub trait Pages: Debug + Send + Sync {
+    /// Stores will come here soon: the pages are made writable ahead. The next sync may write them.
+    fn begin(&self, offset: usize, length: usize);
+
+    /// No store will come here any more: the pages need not stay writable. A sync has to take that
+    /// from every page by itself, interrupting all threads each time; here it is done at once.
+    fn end(&self, offset: usize, length: usize);
 }
 
 /// A held lock. Dropping it unlocks.

@@ -16,7 +16,7 @@ use crate::id::DatabaseId;
 use crate::mvcc::ops::Ops;
 use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::txn::options::Durability;
-use crate::wal::{Draft, Payload, Wal};
+use crate::wal::{Draft, Payload, PayloadSeed, Wal};
 
 /// Where durable buckets are, as far as commits are concerned.
 pub(crate) enum Backing {
@@ -61,7 +61,7 @@ impl Backing {
 /// The log of a durable database, and what it promises.
 pub(crate) struct Journal {
     wal: Arc<Wal>,
-    database: DatabaseId,
+    seed: PayloadSeed,
     durability: Durability,
     is_closed: AtomicBool,
     /// Calls whoever syncs in the background.
@@ -81,7 +81,7 @@ impl Journal {
     ) -> Self {
         Self {
             wal,
-            database,
+            seed: PayloadSeed::of(database),
             durability,
             is_closed: AtomicBool::new(false),
             on_due: OnceLock::new(),
@@ -134,7 +134,7 @@ impl Journal {
 
     /// The record of what `collect` adds; `None` if it adds nothing.
     fn payload(&self, collect: impl FnOnce(&mut Ops) -> Result<()>) -> Result<Option<Payload>> {
-        let mut draft = Draft::new();
+        let mut draft = Draft::new(self.seed);
         let mut ops = Ops::behind(std::mem::take(draft.bytes()));
         collect(&mut ops)?;
         if ops.is_empty() {
@@ -146,7 +146,7 @@ impl Journal {
         }
         let (bytes, count) = ops.finish().ok_or(Error::EntryTooLarge)?;
         *draft.bytes() = bytes;
-        Ok(Some(draft.finish(self.database, count)?))
+        Ok(Some(draft.finish(count)?))
     }
 }
 

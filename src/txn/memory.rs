@@ -42,8 +42,19 @@ const DEAD_SHARE: u64 = 32;
 const OVERSHOOT: u64 = 512;
 /// How often room is made for one commit before it is refused, without anything freed.
 const FUTILE_MAX: usize = 3;
+/// Values that have left memory but for their readers, at most, before no more are asked to.
+const PARTED_MAX: usize = 1024;
 /// A part of a limit that values read back may take above it (4).
 const EXCESS: u64 = 16;
+
+/// What one bucket gave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Evicted {
+    /// Bytes that were freed.
+    bytes: u64,
+    /// Values that have left memory but for their readers.
+    parted: u64,
+}
 
 impl Headroom for Engine {
     fn reserve(
@@ -96,7 +107,10 @@ impl Engine {
                 continue;
             }
             futile += 1;
-            if futile > 1 || !self.save(gauge, table) {
+            // A checkpoint that is under way holds values back that leave meanwhile; to wait for a
+            // save is to wait for the end of its snapshot, too.
+            let saved = self.save(gauge, table);
+            if !saved || futile == FUTILE_MAX {
                 // What was removed, and is not swept yet.
                 self.vacuum(usize::MAX);
             }
@@ -127,7 +141,7 @@ impl Engine {
     }
 
     /// Frees `missing` bytes and a little more at a limit, if it can (keeps 3). Answers whether
-    /// anything was freed; others may have taken it by then.
+    /// anything was freed, or will be soon; others may have taken it by then.
     fn make_room(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable, missing: u64) -> bool {
         let before = gauge.used();
         if self.retains_versions() {
@@ -135,14 +149,17 @@ impl Engine {
         }
         let vacuumed = before.saturating_sub(gauge.used());
         let goal = missing.saturating_add(gauge.limit() / OVERSHOOT).saturating_sub(vacuumed);
-        let mut open = goal;
+        let (mut open, mut parted) = (goal, 0);
         for table in self.evicting(gauge, table) {
             if open == 0 {
                 break;
             }
-            open = open.saturating_sub(self.evict(table, open));
+            let evicted = self.evict(table, open);
+            open = open.saturating_sub(evicted.bytes);
+            parted += evicted.parted;
         }
-        vacuumed + (goal - open) > 0 || gauge.used() < before
+        // What has parted is freed when its readers are done, by whoever comes next.
+        vacuumed + (goal - open) + parted > 0 || gauge.used() < before
     }
 
     /// Has values written to files that are in memory only, so that they can leave. Answers whether
@@ -176,48 +193,57 @@ impl Engine {
         while !self.let_leave(depart).is_over {}
     }
 
-    /// Evicts from one bucket until about `bytes` are freed. Answers how many were.
-    pub(crate) fn evict(&self, table: &dyn AnyTable, bytes: u64) -> u64 {
-        let mut freed = self.bury(table);
-        while freed < bytes {
-            let wanted = Wanted::Room(bytes - freed);
+    /// Evicts from one bucket until about `bytes` are freed.
+    fn evict(&self, table: &dyn AnyTable, bytes: u64) -> Evicted {
+        let is_durable = table.stored_id().is_some();
+        let mut evicted = Evicted::default();
+        if is_durable {
+            evicted.bytes = self.part(table);
+        } else {
+            self.bury(table);
+        }
+        // More of what stays for readers would be of no help.
+        while evicted.bytes < bytes && table.parted() < PARTED_MAX {
+            let wanted = Wanted::Room(bytes - evicted.bytes);
             let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
             let seen_off = self.let_leave(depart);
-            freed += seen_off.bytes;
+            evicted.bytes += seen_off.bytes;
             if seen_off.bytes > 0 {
                 continue;
             }
-            let buried = if seen_off.entries > 0 { self.bury_unconfirmed(table) } else { 0 };
-            freed += buried;
+            let parted = if seen_off.entries > 0 { self.part_unconfirmed(table) } else { 0 };
+            evicted.bytes += parted;
             // Nothing was chosen; or all of it stays for a snapshot, and more would, too.
-            if buried == 0 {
+            if parted == 0 {
+                evicted.parted += if is_durable { seen_off.retained } else { 0 };
                 break;
             }
         }
-        freed
+        evicted
+    }
+
+    /// Takes out what has left memory but for its readers. Answers how many bytes that frees.
+    fn part(&self, table: &dyn AnyTable) -> u64 {
+        let guard = self.collector().pin();
+        let (versions, bytes) = table.part(&self.log().needed(&guard), PARTED_MAX, &guard);
+        self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
+        bytes
     }
 
     /// Where readers are shown what is durable only, what leaves stays for them until a moment
     /// after it is confirmed, which without another commit nobody would do. Takes it out then.
-    fn bury_unconfirmed(&self, table: &dyn AnyTable) -> u64 {
+    fn part_unconfirmed(&self, table: &dyn AnyTable) -> u64 {
         if table.stored_id().is_none() || !self.journal().is_some_and(Journal::is_full) {
             return 0;
         }
         let now = self.log().now(&self.collector().pin());
         self.confirmed_at(now);
-        self.bury(table)
+        self.part(table)
     }
 
-    /// Takes out what left before and stayed for readers, and answers how many bytes that frees.
-    /// Removes records of entries that departed; where many are left because readers have not let
-    /// go of their values yet, it asks the readers first.
-    fn bury(&self, table: &dyn AnyTable) -> u64 {
-        if table.stored_id().is_some() {
-            let guard = self.collector().pin();
-            let (versions, bytes) = table.part(&self.log().needed(&guard), BURY_BUDGET, &guard);
-            self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
-            return bytes;
-        }
+    /// Removes records of entries that departed before. Where many are left because readers have
+    /// not let go of their values yet, it asks the readers first.
+    fn bury(&self, table: &dyn AnyTable) {
         let bury = || {
             let guard = self.collector().pin();
             let horizon = self.log().horizons(&guard).any;
@@ -229,7 +255,6 @@ impl Engine {
             self.collector().collect();
             bury();
         }
-        0
     }
 
     fn retains_versions(&self) -> bool {

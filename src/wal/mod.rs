@@ -39,7 +39,7 @@ mod writer;
 pub use error::{Flaw, WalError};
 pub(crate) use find::Sighting;
 pub(crate) use options::{FlushPolicy, Scope, WalOptions};
-pub(crate) use record::{Draft, Kind, Payload, Record};
+pub(crate) use record::{Draft, Kind, Payload, PayloadSeed, Record};
 pub(crate) use recovery::{read_log, sight_log};
 pub(crate) use scan::Recovered;
 pub(crate) use segment::{path_of, unreadable};

@@ -196,18 +196,30 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// sync costs beside one without a log.
 const ROOM: usize = 512;
 
+/// Where the checksums of one database's payloads begin, computed once for all its commits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PayloadSeed(u32);
+
+impl PayloadSeed {
+    /// The one of this database.
+    pub(crate) fn of(database: DatabaseId) -> Self {
+        Self(payload_seed(database))
+    }
+}
+
 /// A payload while it is written.
 #[derive(Debug)]
 pub(crate) struct Draft {
     bytes: Vec<u8>,
+    seed: PayloadSeed,
 }
 
 impl Draft {
-    /// An empty payload.
-    pub(crate) fn new() -> Self {
+    /// An empty payload for the database of `seed`.
+    pub(crate) fn new(seed: PayloadSeed) -> Self {
         let mut bytes = Vec::with_capacity(ROOM);
         bytes.resize(HEADER, 0);
-        Self { bytes }
+        Self { bytes, seed }
     }
 
     /// Where to append. What is there already must stay.
@@ -228,11 +240,11 @@ impl Draft {
     /// # Errors
     ///
     /// [`WalError::TooLarge`].
-    pub(crate) fn finish(self, database: DatabaseId, ops: usize) -> Result<Payload, WalError> {
-        let mut bytes = self.bytes;
+    pub(crate) fn finish(self, ops: usize) -> Result<Payload, WalError> {
+        let Self { mut bytes, seed } = self;
         let payload = bytes.get(HEADER..).expect("what was there stays there");
         Self::check(payload.len())?;
-        let crc = crc32(payload_seed(database), payload);
+        let crc = crc32(seed.0, payload);
         let length = u32::try_from(bytes.len()).expect("a payload is at most 1 GiB");
         bytes.resize(frame_bytes(bytes.len()), 0);
         let ops = u16::try_from(ops & usize::from(u16::MAX)).expect("cut to sixteen bits");

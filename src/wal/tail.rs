@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::id::{Lsn, Timestamp};
-use crate::storage::Map;
+use crate::storage::{Map, Pages};
 use crate::sync::Arc;
 use crate::wal::error::WalError;
 use crate::wal::segment::{Ready, Segment};
@@ -41,11 +41,26 @@ impl Part {
         self.segment.at(self.end)
     }
 
+    /// What it has in a map from `position` on.
+    fn stored(&self, position: Lsn) -> Option<Stored> {
+        let from = self.segment.at(self.start).max(position).offset() as usize;
+        let pages = self.map.as_ref()?.pages()?;
+        Some(Stored { pages, from, to: self.end as usize })
+    }
+
     /// Bytes of the log in it from `position` on.
     fn bytes_since(&self, position: Lsn) -> u64 {
         let from = self.segment.at(self.start).max(position);
         self.end().get().saturating_sub(from.get())
     }
+}
+
+/// A piece of the log in a map, for advice that is given outside the lock.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) pages: Arc<dyn Pages>,
+    pub(super) from: usize,
+    pub(super) to: usize,
 }
 
 /// The end of the log.
@@ -103,6 +118,17 @@ impl Tail {
         let sealed = self.sealed.iter().filter(|part| part.end() > durable);
         let parts = sealed.chain(Some(&self.active));
         parts.map(|part| Arc::clone(&part.segment)).collect()
+    }
+
+    /// What was stored behind `durable`, oldest first.
+    pub(super) fn stored(&self, durable: Lsn) -> Vec<Stored> {
+        let sealed = self.sealed.iter().filter(|part| part.end() > durable);
+        sealed.chain(Some(&self.active)).filter_map(|part| part.stored(durable)).collect()
+    }
+
+    /// What was stored in the active segment; the next record comes to its end.
+    pub(super) fn growing(&self) -> Option<Stored> {
+        self.active.stored(Lsn::ZERO)
     }
 
     /// Takes the maps of segments that are durable to their end, to be dropped outside the lock.

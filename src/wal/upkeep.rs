@@ -12,6 +12,7 @@ use crate::wal::error::WalError;
 use crate::wal::reader::{Scanner, Step};
 use crate::wal::record::Record;
 use crate::wal::segment::Segment;
+use crate::wal::tail::Stored;
 use crate::wal::writer::{Idle, Wal, count};
 
 /// After so long without a commit a mark is appended, so that the last sync has a witness.
@@ -69,10 +70,22 @@ impl Wal {
         let is_over = now.saturating_duration_since(seen.synced) >= interval;
         if is_over || self.is_flush_due() {
             seen.synced = now;
+            let before = count(&self.counts.synced_bytes);
             self.sync_to(self.position())?;
+            // As much as came since the sync before is as good a guess as any.
+            self.expect(count(&self.counts.synced_bytes).saturating_sub(before));
         }
         *idle = Some(seen);
         Ok(interval.min(IDLE))
+    }
+
+    /// Has the pages made writable to which so many bytes would go: a sync takes that from every
+    /// page, and else each commit that comes to a new one would stop there for it.
+    fn expect(&self, bytes: u64) {
+        let growing = self.tail.lock().growing();
+        if let Some(Stored { pages, to, .. }) = growing {
+            pages.begin(to, usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
     }
 
     /// Appends a mark, unless nothing was appended since the last one or the segment is full.

@@ -31,7 +31,7 @@ use crate::wal::options::WalOptions;
 use crate::wal::record::{HEADER, Kind, LINK_FRAME, Note, Payload};
 use crate::wal::segment::RECORDS;
 use crate::wal::stock::Stock;
-use crate::wal::tail::{Part, Tail};
+use crate::wal::tail::{Part, Stored, Tail};
 
 /// Room that is kept in every segment for the record that says where the log goes on.
 const SEAL: usize = LINK_FRAME;
@@ -247,13 +247,17 @@ impl Wal {
     /// Makes durable what is appended by now. Only whoever leads may call it.
     fn sync_appended(&self) -> Result<Lsn, WalError> {
         self.gather();
-        let (target, segments, commits, bytes) = {
+        let (target, segments, stored, commits, bytes) = {
             let tail = self.tail.lock();
-            let segments = tail.unsynced(self.group.durable());
-            (tail.end(), segments, tail.commits, tail.bytes)
+            let durable = self.group.durable();
+            let (segments, stored) = (tail.unsynced(durable), tail.stored(durable));
+            (tail.end(), segments, stored, tail.commits, tail.bytes)
         };
         self.disk.poison().check()?;
         let since = Instant::now();
+        for Stored { pages, from, to } in stored {
+            pages.end(from, to.saturating_sub(from));
+        }
         for segment in &segments {
             self.disk.sync_data(segment.file(), segment.path())?;
         }

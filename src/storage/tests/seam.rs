@@ -133,6 +133,36 @@ fn store_outside_of_the_map_panics_and_changes_nothing() {
     });
 }
 
+/// Whatever is said about the pages, in time or not, inside the map or not.
+#[test]
+fn advice_about_a_map_changes_no_byte() {
+    on_each(|storage, folder| {
+        let file = create(storage, &folder.join("a"), &vec![1; 40_000]);
+        let mut map = file.map(40_000).unwrap();
+        let pages = map.pages();
+        let mut wanted = vec![1; 40_000];
+        let ranges = [(0, 40_000), (4096, 8192), (100, 4096), (39_990, 100), (50_000, usize::MAX)];
+        for (turn, (offset, length)) in (2_u8..).zip(ranges.into_iter().cycle()).take(20) {
+            let place = usize::from(turn) * 1_500;
+            if let Some(pages) = &pages {
+                pages.begin(offset, length);
+                map.store(place, &[turn; 3_000]);
+                pages.end(offset, length);
+            } else {
+                map.store(place, &[turn; 3_000]);
+            }
+            wanted.splice(place..place + 3_000, [turn; 3_000]);
+            assert_eq!(read(&*file), wanted, "{length} bytes at {offset}");
+            file.sync_data().unwrap();
+        }
+        drop(map);
+        assert_eq!(read_path(storage, &folder.join("a")), wanted);
+        if let Some(pages) = pages {
+            pages.begin(0, 40_000);
+        }
+    });
+}
+
 #[test]
 fn map_must_lie_in_the_file() {
     on_each(|storage, folder| {

@@ -107,9 +107,9 @@ fn reservation_that_is_dropped_changes_nothing() {
 fn record_says_how_many_operations_it_holds() {
     let disk = FaultDisk::new(1);
     let (wal, _) = open(&disk);
-    let mut draft = Draft::new();
+    let mut draft = Draft::new(PayloadSeed::of(DATABASE));
     draft.bytes().push(1);
-    let mut payload = draft.finish(DATABASE, 65_536 + 5).unwrap();
+    let mut payload = draft.finish(65_536 + 5).unwrap();
     wal.reserve(Some(&mut payload)).unwrap().append(Timestamp::from_raw(1)).unwrap();
     let mut ops = Vec::new();
     wal.read::<WalError>(Lsn::ZERO, wal.position(), &mut |record| {

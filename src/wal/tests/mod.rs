@@ -18,8 +18,8 @@ use crate::id::{DatabaseId, Lsn, Timestamp};
 use crate::storage::{FaultDisk, Sabotages};
 use crate::sync::Arc;
 use crate::wal::{
-    Draft, Flaw, FlushPolicy, Kind, Payload, Record, Recovered, Scope, Wal, WalError, WalOptions,
-    read_log,
+    Draft, Flaw, FlushPolicy, Kind, Payload, PayloadSeed, Record, Recovered, Scope, Wal, WalError,
+    WalOptions, read_log,
 };
 
 const DATABASE: DatabaseId = DatabaseId::from_raw(0x5EED);
@@ -55,9 +55,9 @@ fn small() -> WalOptions {
 }
 
 fn payload(bytes: &[u8]) -> Payload {
-    let mut draft = Draft::new();
+    let mut draft = Draft::new(PayloadSeed::of(DATABASE));
     draft.bytes().extend_from_slice(bytes);
-    draft.finish(DATABASE, bytes.len()).expect("the payloads of these tests are small")
+    draft.finish(bytes.len()).expect("the payloads of these tests are small")
 }
 
 /// A commit as it is read back.
