@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Loads a durable bucket (a million values of 4 KiB under a limit of 512 MiB, unless told
-//! otherwise), reads and writes it from four threads, is killed in the middle of that, recovers, and
-//! checks every value. The memory of the process is measured ten times a second and drawn over time;
-//! the example fails if it ever exceeds the limit by more than 15 percent, or if anything is lost.
+//! otherwise), reads and writes it from four threads, is killed in the middle of that, recovers,
+//! and checks every value. The memory of the process is measured ten times a second and drawn over
+//! time; the example fails if it ever exceeds the limit by more than 15 percent, or if anything is
+//! lost.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

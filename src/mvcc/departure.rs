@@ -34,6 +34,7 @@ use crate::mvcc::shelf::{Files, Shelf};
 use crate::mvcc::table::Table;
 use crate::mvcc::terms::Departure;
 use crate::mvcc::version::Version;
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Needed, Status};
@@ -81,18 +82,17 @@ pub(crate) struct SeenOff {
 
 /// A version to be put on a record, in a leaked box, and what it is for.
 struct Stub<V> {
-    stub: NonNull<Version<V>>,
-    /// What leaves.
-    version: NonNull<Version<V>>,
-    /// When that was written.
+    boxed: NonNull<Version<V>>,
+    leaving: NonNull<Version<V>>,
+    /// When what leaves was written.
     over: Timestamp,
 }
 
 /// The tombstone for an entry, if it has a value.
 fn departure<K: Key, V: Value>(record: &Record<K, V>, guard: &Guard<'_>) -> Option<Stub<V>> {
-    let version = NonNull::from(record.newest_value(guard)?);
+    let leaving = NonNull::from(record.newest_value(guard)?);
     let over = record.newest_written(guard)?;
-    Some(Stub { stub: Version::departure(over), version, over })
+    Some(Stub { boxed: Version::departure(over), leaving, over })
 }
 
 /// The cold version for an entry, if its value is in memory, and in the files. Buffers are for the
@@ -111,7 +111,8 @@ fn cold<K: Key, V: Value>(
     (codec.encode_key)(record.key(), Encoder::new(key)).ok()?;
     match files.find(codec, key, over, block) {
         Ok(place) => {
-            Some(Stub { stub: Version::cold(over, place?), version: NonNull::from(version), over })
+            let (boxed, leaving) = (Version::cold(over, place?), NonNull::from(version));
+            Some(Stub { boxed, leaving, over })
         }
         Err(error) => {
             // What cannot be read back stays in memory.
@@ -167,7 +168,7 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     batch
 }
 
-/// Puts a stub on one entry, if it is there and has a value, which is in the files if it is durable.
+/// Puts a stub on one entry, if it is there and has a value; a durable one if that is in the files.
 pub(crate) fn depart_one<'t, K: Key, V: Value>(
     table: &'t Table<K, V>,
     record: Option<&Record<K, V>>,
@@ -179,7 +180,7 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     // Held until the stub is in its chain (shelf invariant 3).
     let files = table.shelf().map(Shelf::files);
     if let Some(stub) = leave(table, files.as_deref(), record, &mut Default::default(), guard) {
-        batch.add(record, stub, Departure::Asked, false, owner, guard);
+        batch.add(record, &stub, Departure::Asked, false, owner, guard);
     }
     batch
 }
@@ -196,8 +197,9 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         for victim in picked.victims {
             let record = victim.record(guard);
             let stub = leave(self.table, files.as_deref(), record, &mut buffers, guard);
-            let left = stub
-                .is_some_and(|stub| self.add(record, stub, Departure::Evicted, true, owner, guard));
+            let left = stub.is_some_and(|stub| {
+                self.add(record, &stub, Departure::Evicted, true, owner, guard)
+            });
             if !left {
                 residence.keeper.readmit(victim);
             }
@@ -210,7 +212,7 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         self.is_over = is_over;
         for record in found {
             if let Some(stub) = departure(record, guard) {
-                self.add(record, stub, Departure::Expired, false, owner, guard);
+                self.add(record, &stub, Departure::Expired, false, owner, guard);
             }
         }
     }
@@ -219,13 +221,13 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
     fn add(
         &mut self,
         record: &Record<K, V>,
-        stub: Stub<V>,
+        stub: &Stub<V>,
         cause: Departure,
         from_ring: bool,
         owner: *const Status,
         guard: &Guard<'_>,
     ) -> bool {
-        let Stub { stub, version, over } = stub;
+        let &Stub { boxed: stub, leaving: version, over } = stub;
         // SAFETY: found under the guard.
         let leaving = unsafe { version.as_ref() };
         // SAFETY: leaked just now.
@@ -290,8 +292,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
             pruned += cut.versions as u64;
             if table.shelf().is_some() {
                 delta.supersede(version);
-                delta.live += signed(weigher.cold());
-                seen_off.bytes += cut.bytes.saturating_sub(weigher.cold()) as u64;
+                delta.live += signed(Weigher::<K, V>::cold());
+                seen_off.bytes += cut.bytes.saturating_sub(Weigher::<K, V>::cold()) as u64;
                 if cut.versions == 0 {
                     table.note_parted(record.key());
                 }
