@@ -72,7 +72,8 @@ impl<K: Key, V: Value> Workspace<'_, K, V> {
         K: Borrow<Q>,
         Q: Lookup<K> + ?Sized,
     {
-        if let Some(previous) = self.writes.borrow().get(key).flatten() {
+        let own = self.writes.borrow().get(key).flatten();
+        if let Some(previous) = own {
             self.erase(access, key);
             return Ok(Some(lend(self, previous)));
         }

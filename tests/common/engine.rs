@@ -5,7 +5,7 @@
 //! the other.
 //!
 //! The buckets may be caches (`Cache`). Their listener collects what leaves, in the order in which
-//! it is told.
+//! it is told. Or they are durable, with larger values that leave memory and come back (`Page`).
 
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,26 +13,57 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use palisade::testing::{FaultDisk, Moment};
-use palisade::{Bucket, BucketOptions, ConflictKind, Database, Error, EvictionPolicy, Isolation};
-use palisade::{Options, Snapshot};
-use palisade::{Transaction as Txn, TransactionOptions};
+use palisade::{Bucket, BucketOptions, ConflictKind, Database, Decode, Encode, Error};
+use palisade::{EvictionPolicy, FetchError, Isolation, Options, Range, Snapshot};
+use palisade::{Transaction as Txn, TransactionOptions, Value};
 
 use super::leaving::Leaving;
 use super::store::{ABSENT, Abort, Key, Level, Reader, Scan, Store, Transaction, Yield};
 
 const NAMES: [&str; 8] = ["a", "aa", "ab", "b", "ba", "bb", "bba", "c"];
 
-pub(crate) struct Engine {
+pub(crate) struct Engine<V: Stamp = u64> {
     db: Database,
-    low: Bucket<String, u64>,
-    high: Bucket<String, u64>,
+    low: Bucket<String, V>,
+    high: Bucket<String, V>,
     cut: Key,
     level: Level,
     cache: Cache,
     told: Arc<Mutex<Vec<u64>>>,
     /// Competes with the others for the room, where they share it.
-    other: Option<Bucket<u64, u64>>,
+    other: Option<Bucket<u64, V>>,
     pressed: AtomicU64,
+}
+
+/// A value that names the write that made it.
+pub(crate) trait Stamp: Value + Encode + Decode + Clone {
+    fn of(write: u64) -> Self;
+    fn write(&self) -> u64;
+}
+
+impl Stamp for u64 {
+    fn of(write: u64) -> Self {
+        write
+    }
+
+    fn write(&self) -> u64 {
+        *self
+    }
+}
+
+/// A value of some size, all of which says which write made it.
+pub(crate) type Page = Vec<u8>;
+
+impl Stamp for Page {
+    fn of(write: u64) -> Self {
+        write.to_be_bytes().repeat(20 + usize::try_from(write % 50).expect("is below fifty"))
+    }
+
+    fn write(&self) -> u64 {
+        let (first, rest) = self.split_at(8);
+        assert_eq!(rest, &self[..rest.len()], "a torn value");
+        u64::from_be_bytes(first.try_into().expect("eight bytes"))
+    }
 }
 
 /// How much room caches have.
@@ -55,8 +86,8 @@ pub(crate) struct Cache {
 }
 
 /// A transaction or a snapshot, and the store it belongs to.
-pub(crate) struct Open<'s, T> {
-    store: &'s Engine,
+pub(crate) struct Open<'s, T, V: Stamp = u64> {
+    store: &'s Engine<V>,
     inner: T,
 }
 
@@ -74,7 +105,7 @@ fn rank(name: &str) -> Key {
 }
 
 fn abort(error: Error) -> Abort {
-    if let Error::MemoryLimit { .. } = error {
+    if let Error::MemoryLimit { .. } | Error::Fetch(FetchError::NoRoom { .. }) = error {
         return Abort::NoRoom;
     }
     let Error::Conflict(conflict) = error else { panic!("no conflict: {error}") };
@@ -152,16 +183,49 @@ impl Engine {
         });
         Self { db, low, high, cut, level, cache, told, other, pressed: AtomicU64::new(0) }
     }
+}
 
+impl Engine<Page> {
+    /// A store of durable buckets under a limit, with checkpoints all the time. The others have
+    /// most of the room; so values of the eight keys leave for the files and come back.
+    pub(crate) fn cold(options: Options, level: Level, cut: Key, policy: EvictionPolicy) -> Self {
+        let disk = FaultDisk::new(cut.into());
+        let options = options.isolation(isolation(level)).storage(Arc::new(disk));
+        let options = options.segment_bytes(64 << 10).memory_limit(COLD_LIMIT);
+        let db = options.open("/db").expect("the disk is empty and sound");
+        let bucket = |name| {
+            let options = BucketOptions::new().evict(policy);
+            db.bucket_with(name, options).expect("the name is free")
+        };
+        let (low, high) = (bucket("low"), bucket("high"));
+        let options = BucketOptions::new().evict(policy);
+        let other = Some(db.bucket_with("other", options).expect("the name is free"));
+        let (told, cache) = (Arc::default(), Cache { policy: Some(policy), ..Cache::default() });
+        Self { db, low, high, cut, level, cache, told, other, pressed: AtomicU64::new(0) }
+    }
+
+    /// How many values were read back, and how many left.
+    pub(crate) fn exchanged(&self) -> (u64, u64) {
+        let stats = self.db.stats();
+        (stats.fetches, stats.departures)
+    }
+}
+
+impl<V: Stamp> Engine<V> {
     /// Counts what is there, and compares it with what was counted.
     #[cfg(feature = "testing")]
     pub(crate) fn check(&self) {
         self.db.check();
     }
 
-    fn of(&self, key: Key) -> (&Bucket<String, u64>, &'static str) {
+    fn of(&self, key: Key) -> (&Bucket<String, V>, &'static str) {
         let bucket = if key < self.cut { &self.low } else { &self.high };
         (bucket, NAMES[usize::from(key)])
+    }
+
+    /// Whether the buckets are durable, and values leave memory only.
+    fn is_cold(&self) -> bool {
+        self.db.stats().log.is_some() && self.cache.policy.is_some()
     }
 
     /// The bounds of `lo..hi` in the low and in the high bucket, where there are any.
@@ -171,7 +235,7 @@ impl Engine {
     }
 
     /// The bucket and the prefix that hold exactly `lo..hi`, if there is one.
-    fn prefix(&self, scan: Scan) -> Option<(&Bucket<String, u64>, &'static str)> {
+    fn prefix(&self, scan: Scan) -> Option<(&Bucket<String, V>, &'static str)> {
         let prefix = match (scan.lo, scan.hi) {
             (0, 3) => "a",
             (3, 7) => "b",
@@ -183,6 +247,10 @@ impl Engine {
         (scan.prefix && whole).then(|| (self.of(scan.lo).0, prefix))
     }
 }
+
+/// Room for the entries of the eight keys, for what open transactions hold of them, and for some
+/// of the others.
+const COLD_LIMIT: u64 = 48 << 10;
 
 /// What an entry of the store takes at most.
 fn entry_bytes() -> u64 {
@@ -198,14 +266,28 @@ fn bounds((lo, hi): (Key, Key)) -> (Bound<&'static str>, Bound<&'static str>) {
     (Bound::Included(NAMES[usize::from(lo)]), end)
 }
 
-fn ranked((name, value): (&String, &u64)) -> (Key, u64) {
-    (rank(name), *value)
+fn ranked<V: Stamp>((name, value): (&String, &V)) -> (Key, u64) {
+    (rank(name), value.write())
+}
+
+/// What an iterator yields; an error if it ends because a value could not be read.
+fn drive<V: Stamp>(scan: Scan, mut parts: Vec<Range<'_, String, V>>) -> Result<Yield, Abort> {
+    let entries = parts.iter_mut().map(|part| part.by_ref().map(ranked));
+    let entries = entries.collect::<Vec<_>>();
+    let found = match <[_; 2]>::try_from(entries) {
+        Ok([below, above]) => Yield::collect(scan, below.chain(above)),
+        Err(one) => Yield::collect(scan, one.into_iter().next().into_iter().flatten()),
+    };
+    match parts.iter().find_map(|part| part.error()) {
+        Some(error) => Err(abort(error.clone().into())),
+        None => Ok(found),
+    }
 }
 
 /// Transactions and snapshots have the same reads, but no trait in common.
 macro_rules! reads {
     ($type:ty, $timestamp:ident) => {
-        impl Reader for Open<'_, $type> {
+        impl<V: Stamp> Reader for Open<'_, $type, V> {
             fn snapshot_timestamp(&self) -> u64 {
                 self.inner.$timestamp().get()
             }
@@ -213,7 +295,7 @@ macro_rules! reads {
             fn get(&self, key: Key) -> Result<u64, Abort> {
                 let (bucket, name) = self.store.of(key);
                 let found = self.inner.get(bucket, name).map_err(abort)?;
-                Ok(found.copied().unwrap_or(ABSENT))
+                Ok(found.map_or(ABSENT, V::write))
             }
 
             fn contains(&self, key: Key) -> Result<bool, Abort> {
@@ -225,18 +307,14 @@ macro_rules! reads {
                 let Engine { low, high, .. } = self.store;
                 if let Some((bucket, prefix)) = self.store.prefix(scan) {
                     let found = self.inner.prefix::<_, _, str>(bucket, prefix).map_err(abort)?;
-                    return Ok(Yield::collect(scan, found.map(ranked)));
+                    return drive(scan, vec![found]);
                 }
-                let [below, above] = self.store.parts(scan.lo, scan.hi);
-                let open = |bucket, part: Option<(Key, Key)>| {
-                    part.map(|part| {
-                        self.inner.range::<_, _, str>(bucket, bounds(part)).map_err(abort)
-                    })
-                    .transpose()
+                let parts = self.store.parts(scan.lo, scan.hi);
+                let open = |(bucket, part): (_, Option<(Key, Key)>)| {
+                    Some(self.inner.range::<_, _, str>(bucket, bounds(part?)).map_err(abort))
                 };
-                let below = open(low, below)?.into_iter().flatten();
-                let found = below.chain(open(high, above)?.into_iter().flatten());
-                Ok(Yield::collect(scan, found.map(ranked)))
+                let found = [low, high].into_iter().zip(parts).filter_map(open);
+                drive(scan, found.collect::<Result<_, _>>()?)
             }
 
             fn end(&self, last: bool) -> Result<Option<(Key, u64)>, Abort> {
@@ -265,29 +343,29 @@ macro_rules! reads {
 reads!(Txn<'_>, snapshot_timestamp);
 reads!(Snapshot, timestamp);
 
-impl Transaction for Open<'_, Txn<'_>> {
+impl<V: Stamp> Transaction for Open<'_, Txn<'_>, V> {
     fn peek(&self, key: Key) -> Result<u64, Abort> {
         let (bucket, name) = self.store.of(key);
-        Ok(self.inner.peek(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+        Ok(self.inner.peek(bucket, name).map_err(abort)?.map_or(ABSENT, V::write))
     }
 
     fn get_for_update(&self, key: Key) -> Result<u64, Abort> {
         let (bucket, name) = self.store.of(key);
-        Ok(self.inner.get_for_update(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+        Ok(self.inner.get_for_update(bucket, name).map_err(abort)?.map_or(ABSENT, V::write))
     }
 
     fn insert(&self, key: Key, value: u64) -> Result<u64, Abort> {
         let (bucket, name) = self.store.of(key);
-        let before = self.inner.insert(bucket, name.into(), value).map_err(abort)?;
-        Ok(before.copied().unwrap_or(ABSENT))
+        let before = self.inner.insert(bucket, name.into(), V::of(value)).map_err(abort)?;
+        Ok(before.map_or(ABSENT, V::write))
     }
 
     fn update(&self, key: Key, value: u64) -> Result<u64, Abort> {
         let (bucket, name) = self.store.of(key);
         let mut before = ABSENT;
-        let change = |now: Option<&u64>| {
-            before = now.copied().unwrap_or(ABSENT);
-            Some(value)
+        let change = |now: Option<&V>| {
+            before = now.map_or(ABSENT, V::write);
+            Some(V::of(value))
         };
         self.inner.update(bucket, name.into(), change).map_err(abort)?;
         Ok(before)
@@ -295,12 +373,12 @@ impl Transaction for Open<'_, Txn<'_>> {
 
     fn remove(&self, key: Key) -> Result<u64, Abort> {
         let (bucket, name) = self.store.of(key);
-        Ok(self.inner.remove(bucket, name).map_err(abort)?.copied().unwrap_or(ABSENT))
+        Ok(self.inner.remove(bucket, name).map_err(abort)?.map_or(ABSENT, V::write))
     }
 
     fn insert_if_absent(&self, key: Key, value: u64) -> Result<bool, Abort> {
         let (bucket, name) = self.store.of(key);
-        self.inner.insert_if_absent(bucket, name.into(), value).map_err(abort)
+        self.inner.insert_if_absent(bucket, name.into(), V::of(value)).map_err(abort)
     }
 
     fn remove_range(&self, lo: Key, hi: Key) -> Result<usize, Abort> {
@@ -346,9 +424,9 @@ impl Transaction for Open<'_, Txn<'_>> {
     }
 }
 
-impl Store for Engine {
-    type Txn<'s> = Open<'s, Txn<'s>>;
-    type Snap<'s> = Open<'s, Snapshot>;
+impl<V: Stamp> Store for Engine<V> {
+    type Txn<'s> = Open<'s, Txn<'s>, V>;
+    type Snap<'s> = Open<'s, Snapshot, V>;
 
     fn begin(&self, level: Level) -> Self::Txn<'_> {
         let inner = if level == self.level {
@@ -365,16 +443,20 @@ impl Store for Engine {
 
     fn look(&self, key: Key) -> u64 {
         let (bucket, name) = self.of(key);
-        let found = bucket.get_with(name, |value| *value);
+        let found = bucket.get_with(name, V::write);
         found.expect("a read is not refused").unwrap_or(ABSENT)
     }
 
     fn vacuum(&self) {
+        if self.is_cold() && self.pressed.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            self.db.checkpoint().expect("the disk is sound");
+        }
         self.db.vacuum(16);
     }
 
     fn leaving(&self) -> Leaving {
-        let evicts = self.cache.policy.is_some();
+        // What leaves a durable bucket comes back: nobody misses anything.
+        let evicts = self.cache.policy.is_some() && !self.is_cold();
         Leaving { evicts, ttl: self.cache.ttl, cut: self.cut }
     }
 
@@ -392,8 +474,8 @@ impl Store for Engine {
     fn press(&self) {
         let Some(other) = &self.other else { return };
         let next = self.pressed.fetch_add(1, Ordering::Relaxed);
-        match other.insert(next % 8, next) {
-            Ok(_) | Err(Error::MemoryLimit { .. }) => {}
+        match other.set(next % 8, V::of(next)) {
+            Ok(()) | Err(Error::MemoryLimit { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }

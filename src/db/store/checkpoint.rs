@@ -308,7 +308,9 @@ impl Store {
         let end = end.max(before);
         state.needed = end;
         let last = engine.log().now(&engine.collector().pin());
-        outcome.released_bytes = self.wal.bytes_since(before) - self.wal.bytes_since(end);
+        // The log grows meanwhile, so the smaller number is asked for first.
+        let kept = self.wal.bytes_since(end);
+        outcome.released_bytes = self.wal.bytes_since(before) - kept;
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
