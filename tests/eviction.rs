@@ -14,13 +14,10 @@ use palisade::{
     TransactionOptions,
 };
 
-const POLICIES: [EvictionPolicy; 5] = [
-    EvictionPolicy::S3Fifo,
-    EvictionPolicy::Lru,
-    EvictionPolicy::Lfu,
-    EvictionPolicy::Arc,
-    EvictionPolicy::Random,
-];
+#[path = "common/policies.rs"]
+mod policies;
+
+use policies::POLICIES;
 
 fn cache(db: &Database, policy: EvictionPolicy, limit: u64) -> Bucket<u64, String> {
     let options = BucketOptions::new().memory_limit(limit).evict(policy);
