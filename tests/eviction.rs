@@ -307,6 +307,29 @@ fn expired_entries_cannot_be_read_and_leave() {
     assert_eq!(used(&db, "sessions").total(), 0);
 }
 
+/// A vacuum went over all of a bucket whose entries expire, at each of its steps: it took a time
+/// that grew with the square of their number, and commits at a limit vacuum, too.
+#[test]
+fn vacuum_looks_for_expired_entries_within_its_budget() {
+    let db = Database::in_memory();
+    let options = BucketOptions::new().time_to_live(Duration::from_millis(1));
+    let bucket = db.volatile_bucket_with::<u64, u64>("short", options).unwrap();
+    let count = 20_000;
+    for at in 0..count {
+        bucket.insert(at, at).unwrap();
+    }
+    let inserted = Instant::now();
+    while inserted.elapsed() < Duration::from_millis(1) {
+        std::thread::yield_now();
+    }
+    for vacuums in 1..=3 {
+        db.vacuum(1000);
+        assert_eq!(db.stats().departures, vacuums * 1000);
+    }
+    db.vacuum(usize::MAX);
+    assert_eq!(db.stats().departures, count, "a whole vacuum goes on and leaves none");
+}
+
 #[test]
 fn listener_is_told_what_left_and_why() {
     let db = Database::in_memory();

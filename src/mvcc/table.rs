@@ -53,6 +53,20 @@ pub(crate) struct Table<K: Key, V: Value> {
     search: Mutex<Option<K>>,
 }
 
+/// How far a search for expired entries came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// Entries looked at.
+    pub(crate) visited: usize,
+    /// Whether it came to the end of the bucket; then the next one starts over.
+    pub(crate) is_over: bool,
+}
+
+impl Search {
+    /// Nothing is to be looked at.
+    pub(crate) const NONE: Self = Self { visited: 0, is_over: true };
+}
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
@@ -304,15 +318,15 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// Entries that have expired, from where the last search ended, and whether the end was
-    /// reached; then the next one starts over.
+    /// Entries that have expired, `limit` at most of `budget` looked at, from where the last search
+    /// ended.
     pub(crate) fn next_expired<'g>(
         &'g self,
         expired: &Expired,
         (limit, budget): (usize, usize),
         guard: &'g Guard<'_>,
-    ) -> (Vec<&'g Record<K, V>>, bool) {
-        let Some(mut position) = self.search.try_lock() else { return (Vec::new(), true) };
+    ) -> (Vec<&'g Record<K, V>>, Search) {
+        let Some(mut position) = self.search.try_lock() else { return (Vec::new(), Search::NONE) };
         let low = position.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
         let (mut last, mut left) = (None, budget);
@@ -327,7 +341,7 @@ impl<K: Key, V: Value> Table<K, V> {
         };
         let is_over = self.index.range::<K>((low.as_ref(), Bound::Unbounded), guard).walk(take);
         *position = last.filter(|_| !is_over).map(|record| record.key().clone());
-        (found, is_over)
+        (found, Search { visited: budget - left, is_over })
     }
 
     /// Passes on what is known of the entries of a range, some hundreds at most. Answers where to

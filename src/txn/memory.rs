@@ -21,7 +21,7 @@ use crate::mvcc::departure::{BATCH, Wanted};
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::write_set::Needs;
 use crate::sync::Arc;
-use crate::txn::engine::Engine;
+use crate::txn::engine::{Engine, VACUUM_STEP};
 
 /// Records that one vacuum looks at for a commit that needs room.
 const VACUUM_BUDGET: usize = 1024;
@@ -97,7 +97,8 @@ impl Engine {
             open = open.saturating_sub(self.evict(table, open));
         }
         let freed = vacuumed + (goal - open);
-        if freed == 0 {
+        // Of what leaves and stays for a snapshot at least the key counts no more.
+        if freed == 0 && gauge.used() >= before {
             // What was removed, and is not swept yet.
             self.vacuum(usize::MAX);
         }
@@ -119,13 +120,23 @@ impl Engine {
         all
     }
 
-    /// Lets entries leave whose time is over.
-    pub(super) fn expire(&self, table: &dyn AnyTable) {
+    /// Lets entries leave whose time is over, of the next `budget` of a bucket. Answers whether its
+    /// end was reached.
+    pub(super) fn expire(&self, table: &dyn AnyTable, mut budget: usize) -> bool {
         if table.expiry().is_none() {
-            return;
+            return true;
         }
-        let depart = |owner, guard: &Guard<'_>| table.depart(Wanted::Expired, owner, guard);
-        while !self.let_leave(depart).is_over {}
+        while budget > 0 {
+            // A pin a step, as vacuums have it.
+            let wanted = Wanted::Expired(budget.min(VACUUM_STEP));
+            let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
+            let search = self.let_leave(depart).search;
+            if search.is_over {
+                return true;
+            }
+            budget = budget.saturating_sub(search.visited);
+        }
+        false
     }
 
     /// Evicts from one bucket until about `bytes` are freed. Answers how many were.
