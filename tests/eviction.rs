@@ -14,6 +14,8 @@ use palisade::{
     TransactionOptions,
 };
 
+#[path = "eviction/histories.rs"]
+mod histories;
 #[path = "common/policies.rs"]
 mod policies;
 
@@ -411,11 +413,15 @@ fn cache_is_volatile() {
 }
 
 /// What snapshots hold back counts, so there may be no room while one is open.
-fn insert_unless_full(cache: &Bucket<u64, String>, key: u64) {
-    match cache.insert(key, format!("{key}")) {
+fn unless_full<T>(outcome: Result<T, Error>) {
+    match outcome {
         Ok(_) | Err(Error::MemoryLimit { .. }) => {}
         Err(other) => panic!("{other}"),
     }
+}
+
+fn insert_unless_full(cache: &Bucket<u64, String>, key: u64) {
+    unless_full(cache.insert(key, format!("{key}")));
 }
 
 #[test]
