@@ -18,6 +18,8 @@ use palisade::{
 mod histories;
 #[path = "common/policies.rs"]
 mod policies;
+#[path = "eviction/threads.rs"]
+mod threads;
 
 use policies::POLICIES;
 
@@ -417,53 +419,6 @@ fn unless_full<T>(outcome: Result<T, Error>) {
     match outcome {
         Ok(_) | Err(Error::MemoryLimit { .. }) => {}
         Err(other) => panic!("{other}"),
-    }
-}
-
-fn insert_unless_full(cache: &Bucket<u64, String>, key: u64) {
-    unless_full(cache.insert(key, format!("{key}")));
-}
-
-#[test]
-fn threads_share_a_tight_cache() {
-    for policy in POLICIES {
-        let db = Database::in_memory();
-        let cache = cache(&db, policy, 60_000);
-        std::thread::scope(|scope| {
-            for thread in 0..8_u64 {
-                let (cache, db) = (&cache, &db);
-                scope.spawn(move || {
-                    for step in 0..3000_u64 {
-                        let key = (step * 31 + thread * 17) % 1500;
-                        match step % 5 {
-                            0 => insert_unless_full(cache, key),
-                            1 => drop(cache.remove(&key).unwrap()),
-                            2 => drop(cache.evict(&key).unwrap()),
-                            3 => {
-                                let snapshot = db.snapshot();
-                                let first = snapshot.get(cache, &key).unwrap().cloned();
-                                insert_unless_full(cache, key + 1);
-                                let again = snapshot.get(cache, &key).unwrap().cloned();
-                                assert_eq!(first, again);
-                            }
-                            _ => {
-                                if let Some(value) = cache.get(&key).unwrap() {
-                                    assert_eq!(value, format!("{key}"));
-                                }
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        db.check();
-        let memory = used(&db, "cache");
-        assert!(limited(&memory) <= 60_000, "{policy:?}: {memory:?}");
-        cache.clear().unwrap();
-        for _ in 0..8 {
-            db.vacuum(usize::MAX);
-        }
-        assert_eq!(used(&db, "cache").total(), 0, "{policy:?}");
     }
 }
 

@@ -116,7 +116,8 @@ impl Engine {
             return if table.evicts() { vec![table] } else { Vec::new() };
         }
         let mut all: Vec<_> = tables.iter().filter(|table| table.evicts()).collect();
-        all.sort_by_key(|table| std::cmp::Reverse(table.bytes().total()));
+        // Once for each: others change the counts meanwhile, and a sort wants one order.
+        all.sort_by_cached_key(|table| std::cmp::Reverse(table.bytes().total()));
         all
     }
 
