@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use palisade::{Bucket, Database};
+use palisade::{Bucket, BucketOptions, Database, EvictionPolicy};
 
 #[path = "common/policies.rs"]
 mod policies;
@@ -183,6 +183,35 @@ fn keys_that_come_and_go_are_given_back() {
     }
     assert!(texts.is_empty().unwrap());
     assert!(figures[4] - figures[1] < 4 * SLACK, "grows: {figures:?}");
+}
+
+/// Versions that a snapshot had kept back were counted for ever when their bucket was dropped, and
+/// what a cache remembers of those that left was kept with the empty bucket.
+#[test]
+fn what_a_dropped_bucket_held_is_counted_no_more() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let options = BucketOptions::new().memory_limit(100_000).evict(EvictionPolicy::S3Fifo);
+    let cache = db.volatile_bucket_with::<u64, u64>("cache", options).unwrap();
+    let empty = db.stats().memory.eviction;
+    for key in 0..5_000 {
+        cache.insert(key, key).unwrap();
+    }
+    let snapshot = db.snapshot();
+    for key in 4_900..5_000 {
+        cache.insert(key, key + 1).unwrap();
+    }
+    let (kept, remembered) = (db.stats().retained_versions, db.stats().memory.eviction);
+    assert!(kept >= 100 && remembered > empty, "{kept} versions, {remembered} bytes");
+    drop(cache);
+    assert!(db.drop_bucket("cache").unwrap());
+    drop(snapshot);
+    for _ in 0..4 {
+        db.vacuum(usize::MAX);
+    }
+    let stats = db.stats();
+    assert_eq!((stats.retained_versions, stats.records), (0, 0), "{stats:?}");
+    assert_eq!((stats.memory.buckets.total(), stats.memory.eviction), (0, empty), "{stats:?}");
 }
 
 #[test]
