@@ -2,7 +2,8 @@
 //! overwritten piles up.
 //!
 //! Method: an allocator that counts the bytes in use; the tests take turns, so that the figures
-//! are theirs. The proofs that need no allocator are in `regressions`, the long ones in `steady`.
+//! are theirs. The proofs that need no allocator are in `regressions`, the long ones in `churn` and
+//! `steady`.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index fails the test")]
 
@@ -12,6 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use palisade::{Bucket, BucketOptions, Database, EvictionPolicy};
 
+#[cfg(feature = "testing")]
+#[path = "memory/churn.rs"]
+mod churn;
 #[path = "common/policies.rs"]
 mod policies;
 #[allow(dead_code, reason = "every test binary uses a part")]
