@@ -31,7 +31,7 @@ use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::record::{PINNED, Record, Taken};
 use crate::mvcc::residents::Tenant;
 use crate::mvcc::shelf::{Files, Shelf};
-use crate::mvcc::table::Table;
+use crate::mvcc::table::{Search, Table};
 use crate::mvcc::terms::Departure;
 use crate::mvcc::version::Version;
 use crate::mvcc::weigh::Weigher;
@@ -42,24 +42,21 @@ use crate::ssi::{Needed, Status};
 /// Expired entries that leave in one commit, at most.
 pub(crate) const BATCH: usize = 64;
 
-/// Entries that one search for expired ones looks at, at most.
-const SEARCH: usize = 4096;
-
 /// Which entries are to leave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
     /// Those that the policy names, until so many bytes are freed.
     Room(u64),
-    /// Those that expired by now, behind the place where the last search ended.
-    Expired,
+    /// Those that expired by now, of so many behind the place where the last search ended.
+    Expired(usize),
 }
 
 /// Entries that are leaving, with their types forgotten.
 pub(crate) trait Departing {
     /// How many there are.
     fn len(&self) -> usize;
-    /// Whether the search came to the end of the bucket, if it was one for expired entries.
-    fn is_over(&self) -> bool;
+    /// How far the search came, if there was one for expired entries.
+    fn search(&self) -> Search;
     /// Gives the stubs their commit time.
     fn settle(&mut self, commit: Timestamp);
     /// Tells the listener, prunes, and counts. Answers how many bytes were freed.
@@ -69,15 +66,20 @@ pub(crate) trait Departing {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenOff {
     pub(crate) entries: u64,
     /// Bytes that left memory at once; the rest leaves when no snapshot needs it.
     pub(crate) bytes: u64,
     /// Versions that stay for snapshots.
     pub(crate) retained: u64,
-    /// Whether the search came to the end of the bucket.
-    pub(crate) is_over: bool,
+    /// How far the search came, if there was one for expired entries.
+    pub(crate) search: Search,
+}
+
+impl SeenOff {
+    pub(crate) const NOTHING: Self =
+        Self { entries: 0, bytes: 0, retained: 0, search: Search::NONE };
 }
 
 /// A version to be put on a record, in a leaked box, and what it is for.
@@ -150,7 +152,7 @@ struct One<K: Key, V: Value> {
 pub(crate) struct Batch<'t, K: Key, V: Value> {
     table: &'t Table<K, V>,
     ones: Vec<One<K, V>>,
-    is_over: bool,
+    search: Search,
 }
 
 /// Chooses what leaves and puts the stubs on.
@@ -160,10 +162,10 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), is_over: true };
+    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
     match wanted {
         Wanted::Room(bytes) => batch.make_room(bytes, owner, guard),
-        Wanted::Expired => batch.find_expired(owner, guard),
+        Wanted::Expired(budget) => batch.find_expired(budget, owner, guard),
     }
     batch
 }
@@ -175,7 +177,7 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), is_over: true };
+    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
     let Some(record) = record else { return batch };
     // Held until the stub is in its chain (shelf invariant 3).
     let files = table.shelf().map(Shelf::files);
@@ -206,10 +208,10 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         }
     }
 
-    fn find_expired(&mut self, owner: *const Status, guard: &Guard<'_>) {
+    fn find_expired(&mut self, budget: usize, owner: *const Status, guard: &Guard<'_>) {
         let Some(expired) = self.table.expired() else { return };
-        let (found, is_over) = self.table.next_expired(&expired, (BATCH, SEARCH), guard);
-        self.is_over = is_over;
+        let (found, search) = self.table.next_expired(&expired, (BATCH, budget), guard);
+        self.search = search;
         for record in found {
             if let Some(stub) = departure(record, guard) {
                 self.add(record, &stub, Departure::Expired, false, owner, guard);
@@ -265,8 +267,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         self.ones.len()
     }
 
-    fn is_over(&self) -> bool {
-        self.is_over
+    fn search(&self) -> Search {
+        self.search
     }
 
     fn settle(&mut self, commit: Timestamp) {
@@ -279,7 +281,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
     fn see_off(&mut self, needed: &Needed, guard: &Guard<'_>) -> SeenOff {
         let table = self.table;
         let weigher = table.weigher();
-        let mut seen_off = SeenOff { entries: self.ones.len() as u64, ..SeenOff::default() };
+        let mut seen_off =
+            SeenOff { entries: self.ones.len() as u64, search: self.search, ..SeenOff::NOTHING };
         let (mut delta, mut pruned) = (Delta::default(), 0);
         for one in &self.ones {
             // SAFETY: a record whose newest version is this young does not die.
