@@ -16,11 +16,12 @@
 //! 2. A departure is nobody's write: it stands in no footprint, and whoever writes the key next
 //!    looks through it (see `Record::take`). So no transaction is refused because of it.
 //! 3. No user code runs while a stub is undecided but the encoding of keys of durable buckets:
-//!    other keys are hashed before, and listeners called after. A panic takes the stubs back.
+//!    other keys are hashed before, and listeners called after.
 //! 4. What departs without having been settled is taken back, by whoever called.
 //!
 //! Called through [`AnyTable`](super::tables::AnyTable) by what makes room and what vacuums.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::codec::Encoder;
@@ -109,9 +110,13 @@ fn cold<K: Key, V: Value>(
     let version = record.newest_value(guard).filter(|version| !version.is_cold())?;
     let over = record.newest_written(guard)?;
     let codec = &table.stored()?.codec;
-    key.clear();
-    (codec.encode_key)(record.key(), Encoder::new(key)).ok()?;
-    match files.find(codec, key, over, block) {
+    let find = || {
+        key.clear();
+        let encoded = (codec.encode_key)(record.key(), Encoder::new(key));
+        if encoded.is_ok() { files.find(codec, key, over, block) } else { Ok(None) }
+    };
+    // The user's code: a panic in it must not cost the others their places in the rings.
+    match catch_unwind(AssertUnwindSafe(find)).unwrap_or(Ok(None)) {
         Ok(place) => {
             let (boxed, leaving) = (Version::cold(over, place?), NonNull::from(version));
             Some(Stub { boxed, leaving, over })
