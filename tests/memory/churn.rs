@@ -20,7 +20,9 @@ const THREADS: u8 = 8;
 const ROUNDS: u64 = 16;
 const KEYS: u32 = 3_000;
 const LIMIT: u64 = 100_000;
-const LIMIT_OF_ALL: u64 = 900_000;
+/// Now and then too little for all caches, and never full of what cannot leave: a commit that is
+/// refused looks everywhere for room first.
+const LIMIT_OF_ALL: u64 = 1_200_000;
 /// Open at one time, on each thread.
 const SNAPSHOTS_MAX: usize = 3;
 
@@ -94,17 +96,17 @@ impl Worker<'_> {
     /// Something that is rare and touches many entries, or none.
     fn upheaval(&mut self, bucket: &Texts) {
         let name = format!("passing {}", self.number);
-        match self.rng.below(40) {
+        match self.rng.below(1_000) {
             0 => drop(self.db.drop_bucket(&name)),
             1 => drop(self.db.rename_bucket(&name, "passing by")),
             2 => drop(self.db.drop_bucket("passing by")),
-            3 => drop(allowed(bucket.clear())),
-            4..8 => drop(allowed(bucket.remove_range(self.key()..))),
-            8..12 => drop(self.db.vacuum(500)),
-            12..20 if self.snapshots.len() < SNAPSHOTS_MAX => {
+            3..20 => drop(allowed(bucket.clear())),
+            20..200 => drop(allowed(bucket.remove_range(self.key()..))),
+            200..300 => drop(self.db.vacuum(500)),
+            300..500 if self.snapshots.len() < SNAPSHOTS_MAX => {
                 self.snapshots.push(self.db.snapshot());
             }
-            12..28 if !self.snapshots.is_empty() => {
+            300..700 if !self.snapshots.is_empty() => {
                 let at = self.place(self.snapshots.len());
                 self.snapshots.swap_remove(at);
             }
@@ -171,10 +173,12 @@ fn rounds(db: &Database, buckets: &[Texts], operations: u64) {
             }
         });
         db.check();
-        let memory = db.stats().memory.buckets;
+        let stats = db.stats();
+        let memory = stats.memory.buckets;
         let used = memory.keys + memory.live + memory.retained;
-        // Removals go over the limit by their tombstones; there are few at a time.
-        assert!(used <= LIMIT_OF_ALL + 10_000, "round {round}: {memory:?}");
+        // Removals are never refused, and leave a tombstone for each key.
+        let tombstones = 64 * stats.records as u64;
+        assert!(used <= LIMIT_OF_ALL + tombstones, "round {round}: {memory:?}");
     }
 }
 
