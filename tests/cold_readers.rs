@@ -47,7 +47,7 @@ fn write(bucket: &Values, version: u64) {
     }
 }
 
-/// Lets all values leave, so that snapshots hold none back that were in memory when they were taken.
+/// Lets all values leave, so that snapshots hold none back that were in memory before.
 fn empty(db: &Database, bucket: &Values) {
     evict_all(db, bucket);
     let memory = db.stats().memory.buckets;
@@ -103,7 +103,7 @@ fn bring_back(bucket: &Values) {
     }
 }
 
-/// References from a snapshot and from a transaction outlive all that happens to what they refer to.
+/// References from a snapshot and a transaction outlive all that happens to what they refer to.
 #[test]
 fn what_was_lent_stays_and_stays_equal() {
     for threads in [false, true] {

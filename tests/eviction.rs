@@ -14,13 +14,14 @@ use palisade::{
     TransactionOptions,
 };
 
-const POLICIES: [EvictionPolicy; 5] = [
-    EvictionPolicy::S3Fifo,
-    EvictionPolicy::Lru,
-    EvictionPolicy::Lfu,
-    EvictionPolicy::Arc,
-    EvictionPolicy::Random,
-];
+#[path = "eviction/histories.rs"]
+mod histories;
+#[path = "common/policies.rs"]
+mod policies;
+#[path = "eviction/threads.rs"]
+mod threads;
+
+use policies::POLICIES;
 
 fn cache(db: &Database, policy: EvictionPolicy, limit: u64) -> Bucket<u64, String> {
     let options = BucketOptions::new().memory_limit(limit).evict(policy);
@@ -310,6 +311,29 @@ fn expired_entries_cannot_be_read_and_leave() {
     assert_eq!(used(&db, "sessions").total(), 0);
 }
 
+/// A vacuum went over all of a bucket whose entries expire, at each of its steps: it took a time
+/// that grew with the square of their number, and commits at a limit vacuum, too.
+#[test]
+fn vacuum_looks_for_expired_entries_within_its_budget() {
+    let db = Database::in_memory();
+    let options = BucketOptions::new().time_to_live(Duration::from_millis(1));
+    let bucket = db.volatile_bucket_with::<u64, u64>("short", options).unwrap();
+    let count = 20_000;
+    for at in 0..count {
+        bucket.insert(at, at).unwrap();
+    }
+    let inserted = Instant::now();
+    while inserted.elapsed() < Duration::from_millis(1) {
+        std::thread::yield_now();
+    }
+    for vacuums in 1..=3 {
+        db.vacuum(1000);
+        assert_eq!(db.stats().departures, vacuums * 1000);
+    }
+    db.vacuum(usize::MAX);
+    assert_eq!(db.stats().departures, count, "a whole vacuum goes on and leaves none");
+}
+
 #[test]
 fn listener_is_told_what_left_and_why() {
     let db = Database::in_memory();
@@ -391,53 +415,10 @@ fn cache_is_volatile() {
 }
 
 /// What snapshots hold back counts, so there may be no room while one is open.
-fn insert_unless_full(cache: &Bucket<u64, String>, key: u64) {
-    match cache.insert(key, format!("{key}")) {
+fn unless_full<T>(outcome: Result<T, Error>) {
+    match outcome {
         Ok(_) | Err(Error::MemoryLimit { .. }) => {}
         Err(other) => panic!("{other}"),
-    }
-}
-
-#[test]
-fn threads_share_a_tight_cache() {
-    for policy in POLICIES {
-        let db = Database::in_memory();
-        let cache = cache(&db, policy, 60_000);
-        std::thread::scope(|scope| {
-            for thread in 0..8_u64 {
-                let (cache, db) = (&cache, &db);
-                scope.spawn(move || {
-                    for step in 0..3000_u64 {
-                        let key = (step * 31 + thread * 17) % 1500;
-                        match step % 5 {
-                            0 => insert_unless_full(cache, key),
-                            1 => drop(cache.remove(&key).unwrap()),
-                            2 => drop(cache.evict(&key).unwrap()),
-                            3 => {
-                                let snapshot = db.snapshot();
-                                let first = snapshot.get(cache, &key).unwrap().cloned();
-                                insert_unless_full(cache, key + 1);
-                                let again = snapshot.get(cache, &key).unwrap().cloned();
-                                assert_eq!(first, again);
-                            }
-                            _ => {
-                                if let Some(value) = cache.get(&key).unwrap() {
-                                    assert_eq!(value, format!("{key}"));
-                                }
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        db.check();
-        let memory = used(&db, "cache");
-        assert!(limited(&memory) <= 60_000, "{policy:?}: {memory:?}");
-        cache.clear().unwrap();
-        for _ in 0..8 {
-            db.vacuum(usize::MAX);
-        }
-        assert_eq!(used(&db, "cache").total(), 0, "{policy:?}");
     }
 }
 

@@ -427,6 +427,24 @@ fn check<C: Case>(ops: &[Op]) {
     for (snap, map) in &snapshots {
         same::<C>(snap, &table, map);
     }
+    counted::<C>(&db, &table, snapshots);
+}
+
+/// What is counted is what is there, and nothing once nothing is there.
+fn counted<C: Case>(db: &Database, table: &Table<C>, snapshots: Vec<(Snapshot, Map<C>)>) {
+    #[cfg(feature = "testing")]
+    db.check();
+    drop(snapshots);
+    table.clear().unwrap();
+    // What one vacuum takes away, another one may have to let go of.
+    for _ in 0..4 {
+        db.vacuum(usize::MAX);
+    }
+    #[cfg(feature = "testing")]
+    db.check();
+    let stats = db.stats();
+    assert_eq!(stats.memory.buckets.total(), 0, "{stats:?}");
+    assert_eq!((stats.records, stats.retained_versions), (0, 0), "{stats:?}");
 }
 
 struct Numbers;

@@ -2,7 +2,8 @@
 //!
 //! Method: every test says what went wrong elsewhere (cause and symptom) and replays it. The
 //! first part follows the traps of conflict detection, the second a list of proven defects of
-//! one store. What needs an allocator that counts is in `memory`.
+//! one store; what went wrong where memory is limited is in `caches`. What needs an allocator that
+//! counts is in `memory`.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![allow(clippy::match_bool, reason = "two cases side by side read better")]
 #![allow(clippy::indexing_slicing, reason = "a wrong index fails the test")]
@@ -13,6 +14,11 @@ use std::thread;
 
 use palisade::TransactionOptions;
 use palisade::{Bucket, ConflictKind, Database, Error, Isolation, Options, Transaction};
+
+#[path = "regressions/caches.rs"]
+mod caches;
+#[path = "common/policies.rs"]
+mod policies;
 
 fn open() -> (Database, Bucket<String, u64>) {
     let db = Database::in_memory();
@@ -520,22 +526,6 @@ fn f13_inserts_beside_removals_and_vacuum_are_kept() {
     let kept: Vec<u64> = numbers.iter().unwrap().map(|(key, _)| key).collect();
     let due: Vec<u64> = (0..count * 3).filter(|key| (key / 3) % 2 == 0).collect();
     assert_eq!(kept, due);
-}
-
-/// F14: reading the same keys again and again freed them under the reader.
-#[test]
-fn f14_repeated_reads_change_nothing() {
-    let db = Database::in_memory();
-    let numbers: Bucket<u64, String> = db.bucket("texts").unwrap();
-    for key in 0..2_000 {
-        numbers.insert(key, format!("value {key}")).unwrap();
-    }
-    for _ in 0..3 {
-        for key in 0..2_000 {
-            assert_eq!(numbers.get(&key).unwrap(), Some(format!("value {key}")));
-        }
-        db.vacuum(usize::MAX);
-    }
 }
 
 /// F33: a transaction that was given up half-way left its handle unusable.

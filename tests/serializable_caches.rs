@@ -18,20 +18,13 @@ use std::time::{Duration, Instant};
 
 use common::engine::{Cache, Engine, Room};
 use common::lockstep::Counts;
+use common::policies::POLICIES;
 use common::program::{Profile, Window};
 use common::rng::{env, seed};
 use common::shrink::{self, Volume};
 use common::store::{LEVELS, Level};
 use common::threads::{self, Plan};
 use palisade::EvictionPolicy;
-
-const POLICIES: [EvictionPolicy; 5] = [
-    EvictionPolicy::S3Fifo,
-    EvictionPolicy::Lru,
-    EvictionPolicy::Lfu,
-    EvictionPolicy::Arc,
-    EvictionPolicy::Random,
-];
 
 /// Much shorter than the histories on one store, and much longer than one of them.
 const SHORT: Duration = Duration::from_micros(300);

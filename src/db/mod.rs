@@ -178,7 +178,8 @@ impl Database {
     /// # Errors
     ///
     /// As [`bucket`](Self::bucket); [`Error::BucketExists`] if the bucket is open already;
-    /// [`Error::DurableCache`] if the database is durable and the options say that entries expire; [`Error::Unmeasured`] if there is a limit and nobody knows what the entries own
+    /// [`Error::DurableCache`] if the database is durable and the options say that entries expire;
+    /// [`Error::Unmeasured`] if there is a limit and nobody knows what the entries own
     /// on the heap.
     pub fn bucket_with<K, V>(
         &self,

@@ -221,8 +221,8 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Objects that were removed and wait for readers to let go of them.
     pub garbage_objects: usize,
-    /// Entries that left by themselves: evicted, expired, or asked to; and values of durable buckets
-    /// that left memory.
+    /// Entries that left by themselves: evicted, expired, or asked to; and values of durable
+    /// buckets that left memory.
     pub departures: u64,
     /// Values of durable buckets that were brought back into memory.
     pub fetches: u64,

@@ -8,13 +8,13 @@
 //! 3  mvcc        versions, tables, a transaction's private writes, iteration
 //! 2  skiplist    the index            ssi         the commit log and the conflict graph
 //!    wal         the log on disk      checkpoint  tables of sorted entries, and the manifest
+//!    evict       who leaves memory
 //! 1  epoch       frees memory once no reader can hold it
 //!    codec       keys and values as bytes         storage     files, real and simulated
 //! 0  sync, id    primitives of concurrency in one place; numbers as types
 //! ```
 //!
-//! A module names only modules on lower floors; a test keeps it so. Eviction has its place (floor
-//! 4) and is not built yet.
+//! A module names only modules on lower floors; a test keeps it so.
 //!
 //! # The index
 //!

@@ -49,6 +49,11 @@
 //! to the size of the data (or 256 MiB), so what is written is at most about twice what is logged,
 //! whatever the keys. While it runs, old and new tables lie side by side.
 //!
+//! Where values leave memory (see [`eviction`](super::eviction)), what was written lately is saved
+//! to deltas in between: a bucket is its ranges, then its deltas, then the log, each applied on top
+//! of the one before. A range may be newer than a delta, for what was written between them comes
+//! again, in a later delta or in the log.
+//!
 //! # Opening
 //!
 //! Opening checks the manifest and the log and keeps what the log says about each bucket; a bucket

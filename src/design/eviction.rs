@@ -1,4 +1,4 @@
-//! Limits, and how entries leave a cache without anybody noticing.
+//! Limits, and how entries leave a cache, and values leave memory, without anybody noticing.
 //!
 //! # What is counted
 //!
@@ -13,20 +13,24 @@
 //!
 //! ```text
 //! commit:  needs n bytes ─► reserved at each limit that counts them ─► takes effect
-//!                 └─ no room: 1 what nobody can read    2 entries of caches    3 refused
+//!                 └─ no room: 1 what nobody can read   2 entries of caches, values in files
+//!                              3 a save, and 2 again   4 refused
 //! ```
 //!
 //! A commit reserves what it will take before it holds anything and before anybody can see it. If
 //! there is no room, the committing thread makes some: it sweeps a little, then evicts from the
-//! bucket if that is a cache, or from all caches if it is the database's limit. If that does not
-//! help, the commit is refused with [`Error::MemoryLimit`](crate::Error::MemoryLimit). What
-//! only removes is never refused. Old versions that a snapshot needs count: a snapshot that is
+//! bucket if that is a cache or durable, or from all of these if it is the database's limit. If
+//! that does not help, the commit is refused with
+//! [`Error::MemoryLimit`](crate::Error::MemoryLimit). What only removes is never refused. Old versions that a snapshot needs count: a snapshot that is
 //! kept open can fill a bucket.
 //!
 //! Not counted for a limit are private writes of open transactions, the record of what committed
 //! while they ran ([`Options::retained_bytes_max`](crate::Options::retained_bytes_max)), and what
 //! was unlinked and waits for readers or for a sweep;
 //! [`MemoryStats`](crate::MemoryStats) shows these.
+//!
+//! A sixteenth of the limit of a durable database is set aside for what is not counted: mapped
+//! segments of the log, indexes of tables, buffers.
 //!
 //! # What leaving is
 //!
@@ -50,6 +54,41 @@
 //! of is explained with entries leaving at any time between. Two transactions may agree that `k`
 //! implies `l` and a third one find `k` without `l`, when `l` has left. Do not keep in a cache what
 //! must be there.
+//!
+//! # Values of durable buckets
+//!
+//! ```text
+//!          leaves                                   is asked for
+//! value@5 ───────► cold@9 ──────────────► value@5 ─────────────► value@9 ──► value@5
+//!                  written at 5, is at                           written
+//!                  table 4, byte ...                             at 5
+//! ```
+//!
+//! What is in a table of the last checkpoint, or in a delta, may leave memory. It leaves as an
+//! entry of a cache does, by a version with a timestamp of its own; but this one says where the
+//! value is. Older snapshots go on with the value that they have, which is why a reference that a
+//! reader was lent stays good without being counted. Younger ones meet the cold version, read the
+//! file while they hold nothing, check the value's own checksum, and put what they read into the
+//! chain, *in the place of the cold version and with its timestamp*: so for everybody else nothing
+//! has changed, and whoever comes next finds the value in memory.
+//!
+//! Both are nobody's write. When the value was written stands beside the timestamp, and that is
+//! what the next writer is compared with, and what says whether a table has the value.
+//!
+//! Before a value leaves, it is read from the file: what cannot be read back stays.
+//!
+//! Values that were written lately are in the log only. When they take an eighth of the limit, or
+//! a commit has no room, they are *saved*: the keys that the log has touched are sorted and written
+//! to a delta, and the log is let go. That costs what was written, not the ranges that it lies in;
+//! the next checkpoint takes the deltas in. A checkpoint under way lets a commit that needs room
+//! save between two tables.
+//!
+//! When a checkpoint puts a new table in the place of old ones, cold versions are pointed to it.
+//! What an old snapshot still needs keeps the old file open, though its name is gone.
+//!
+//! Iterators lend references for as long as their snapshot lives, so what they read back stays as
+//! long. [`Range::visit`](crate::Range::visit) and a bucket's own iterator read such values for the
+//! moment, and can go through a bucket of any size.
 //!
 //! # Who leaves
 //!

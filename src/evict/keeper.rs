@@ -154,11 +154,16 @@ impl<R: Resident> Keeper<R> {
         true
     }
 
-    /// Takes out everything, at the end of a bucket.
+    /// Takes out everything, at the end of a bucket, and gives back the memory that rings and
+    /// ghosts took.
     pub(crate) fn drain(&self, mut take: impl FnMut(R)) {
-        for guarded in &self.shards {
+        for (number, guarded) in (0..).zip(&self.shards) {
             let mut shard = guarded.shard.lock();
+            if shard.is_unused() {
+                continue;
+            }
             shard.drain(&mut take);
+            *shard = Shard::new(self.policy, number);
             guarded.weight.store(0, Ordering::Relaxed);
         }
     }

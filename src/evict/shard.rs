@@ -179,6 +179,13 @@ impl<R: Resident> Shard<R> {
         ended
     }
 
+    /// Whether it holds neither entries nor memories of any.
+    pub(super) fn is_unused(&mut self) -> bool {
+        let mut census = Census::default();
+        self.count(&mut census);
+        census.entries + census.pinned + census.ghosts == 0
+    }
+
     /// Takes out everything.
     pub(super) fn drain(&mut self, mut take: impl FnMut(R)) {
         let Self { policy, aside, .. } = self;

@@ -16,11 +16,12 @@
 //! 2. A departure is nobody's write: it stands in no footprint, and whoever writes the key next
 //!    looks through it (see `Record::take`). So no transaction is refused because of it.
 //! 3. No user code runs while a stub is undecided but the encoding of keys of durable buckets:
-//!    other keys are hashed before, and listeners called after. A panic takes the stubs back.
+//!    other keys are hashed before, and listeners called after.
 //! 4. What departs without having been settled is taken back, by whoever called.
 //!
 //! Called through [`AnyTable`](super::tables::AnyTable) by what makes room and what vacuums.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::codec::Encoder;
@@ -31,9 +32,10 @@ use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::record::{PINNED, Record, Taken};
 use crate::mvcc::residents::Tenant;
 use crate::mvcc::shelf::{Files, Shelf};
-use crate::mvcc::table::Table;
+use crate::mvcc::table::{Search, Table};
 use crate::mvcc::terms::Departure;
 use crate::mvcc::version::Version;
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Needed, Status};
@@ -41,24 +43,21 @@ use crate::ssi::{Needed, Status};
 /// Expired entries that leave in one commit, at most.
 pub(crate) const BATCH: usize = 64;
 
-/// Entries that one search for expired ones looks at, at most.
-const SEARCH: usize = 4096;
-
 /// Which entries are to leave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
     /// Those that the policy names, until so many bytes are freed.
     Room(u64),
-    /// Those that expired by now, behind the place where the last search ended.
-    Expired,
+    /// Those that expired by now, of so many behind the place where the last search ended.
+    Expired(usize),
 }
 
 /// Entries that are leaving, with their types forgotten.
 pub(crate) trait Departing {
     /// How many there are.
     fn len(&self) -> usize;
-    /// Whether the search came to the end of the bucket, if it was one for expired entries.
-    fn is_over(&self) -> bool;
+    /// How far the search came, if there was one for expired entries.
+    fn search(&self) -> Search;
     /// Gives the stubs their commit time.
     fn settle(&mut self, commit: Timestamp);
     /// Tells the listener, prunes, and counts. Answers how many bytes were freed.
@@ -68,31 +67,35 @@ pub(crate) trait Departing {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenOff {
     pub(crate) entries: u64,
     /// Bytes that left memory at once; the rest leaves when no snapshot needs it.
     pub(crate) bytes: u64,
     /// Versions that stay for snapshots.
     pub(crate) retained: u64,
-    /// Whether the search came to the end of the bucket.
-    pub(crate) is_over: bool,
+    /// How far the search came, if there was one for expired entries.
+    pub(crate) search: Search,
+}
+
+impl SeenOff {
+    pub(crate) const NOTHING: Self =
+        Self { entries: 0, bytes: 0, retained: 0, search: Search::NONE };
 }
 
 /// A version to be put on a record, in a leaked box, and what it is for.
 struct Stub<V> {
-    stub: NonNull<Version<V>>,
-    /// What leaves.
-    version: NonNull<Version<V>>,
-    /// When that was written.
+    boxed: NonNull<Version<V>>,
+    leaving: NonNull<Version<V>>,
+    /// When what leaves was written.
     over: Timestamp,
 }
 
 /// The tombstone for an entry, if it has a value.
 fn departure<K: Key, V: Value>(record: &Record<K, V>, guard: &Guard<'_>) -> Option<Stub<V>> {
-    let version = NonNull::from(record.newest_value(guard)?);
+    let leaving = NonNull::from(record.newest_value(guard)?);
     let over = record.newest_written(guard)?;
-    Some(Stub { stub: Version::departure(over), version, over })
+    Some(Stub { boxed: Version::departure(over), leaving, over })
 }
 
 /// The cold version for an entry, if its value is in memory, and in the files. Buffers are for the
@@ -107,11 +110,16 @@ fn cold<K: Key, V: Value>(
     let version = record.newest_value(guard).filter(|version| !version.is_cold())?;
     let over = record.newest_written(guard)?;
     let codec = &table.stored()?.codec;
-    key.clear();
-    (codec.encode_key)(record.key(), Encoder::new(key)).ok()?;
-    match files.find(codec, key, over, block) {
+    let find = || {
+        key.clear();
+        let encoded = (codec.encode_key)(record.key(), Encoder::new(key));
+        if encoded.is_ok() { files.find(codec, key, over, block) } else { Ok(None) }
+    };
+    // The user's code: a panic in it must not cost the others their places in the rings.
+    match catch_unwind(AssertUnwindSafe(find)).unwrap_or(Ok(None)) {
         Ok(place) => {
-            Some(Stub { stub: Version::cold(over, place?), version: NonNull::from(version), over })
+            let (boxed, leaving) = (Version::cold(over, place?), NonNull::from(version));
+            Some(Stub { boxed, leaving, over })
         }
         Err(error) => {
             // What cannot be read back stays in memory.
@@ -149,7 +157,7 @@ struct One<K: Key, V: Value> {
 pub(crate) struct Batch<'t, K: Key, V: Value> {
     table: &'t Table<K, V>,
     ones: Vec<One<K, V>>,
-    is_over: bool,
+    search: Search,
 }
 
 /// Chooses what leaves and puts the stubs on.
@@ -159,27 +167,27 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), is_over: true };
+    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
     match wanted {
         Wanted::Room(bytes) => batch.make_room(bytes, owner, guard),
-        Wanted::Expired => batch.find_expired(owner, guard),
+        Wanted::Expired(budget) => batch.find_expired(budget, owner, guard),
     }
     batch
 }
 
-/// Puts a stub on one entry, if it is there and has a value, which is in the files if it is durable.
+/// Puts a stub on one entry, if it is there and has a value; a durable one if that is in the files.
 pub(crate) fn depart_one<'t, K: Key, V: Value>(
     table: &'t Table<K, V>,
     record: Option<&Record<K, V>>,
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), is_over: true };
+    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
     let Some(record) = record else { return batch };
     // Held until the stub is in its chain (shelf invariant 3).
     let files = table.shelf().map(Shelf::files);
     if let Some(stub) = leave(table, files.as_deref(), record, &mut Default::default(), guard) {
-        batch.add(record, stub, Departure::Asked, false, owner, guard);
+        batch.add(record, &stub, Departure::Asked, false, owner, guard);
     }
     batch
 }
@@ -196,21 +204,22 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         for victim in picked.victims {
             let record = victim.record(guard);
             let stub = leave(self.table, files.as_deref(), record, &mut buffers, guard);
-            let left = stub
-                .is_some_and(|stub| self.add(record, stub, Departure::Evicted, true, owner, guard));
+            let left = stub.is_some_and(|stub| {
+                self.add(record, &stub, Departure::Evicted, true, owner, guard)
+            });
             if !left {
                 residence.keeper.readmit(victim);
             }
         }
     }
 
-    fn find_expired(&mut self, owner: *const Status, guard: &Guard<'_>) {
+    fn find_expired(&mut self, budget: usize, owner: *const Status, guard: &Guard<'_>) {
         let Some(expired) = self.table.expired() else { return };
-        let (found, is_over) = self.table.next_expired(&expired, (BATCH, SEARCH), guard);
-        self.is_over = is_over;
+        let (found, search) = self.table.next_expired(&expired, (BATCH, budget), guard);
+        self.search = search;
         for record in found {
             if let Some(stub) = departure(record, guard) {
-                self.add(record, stub, Departure::Expired, false, owner, guard);
+                self.add(record, &stub, Departure::Expired, false, owner, guard);
             }
         }
     }
@@ -219,13 +228,13 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
     fn add(
         &mut self,
         record: &Record<K, V>,
-        stub: Stub<V>,
+        stub: &Stub<V>,
         cause: Departure,
         from_ring: bool,
         owner: *const Status,
         guard: &Guard<'_>,
     ) -> bool {
-        let Stub { stub, version, over } = stub;
+        let &Stub { boxed: stub, leaving: version, over } = stub;
         // SAFETY: found under the guard.
         let leaving = unsafe { version.as_ref() };
         // SAFETY: leaked just now.
@@ -263,8 +272,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         self.ones.len()
     }
 
-    fn is_over(&self) -> bool {
-        self.is_over
+    fn search(&self) -> Search {
+        self.search
     }
 
     fn settle(&mut self, commit: Timestamp) {
@@ -277,7 +286,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
     fn see_off(&mut self, needed: &Needed, guard: &Guard<'_>) -> SeenOff {
         let table = self.table;
         let weigher = table.weigher();
-        let mut seen_off = SeenOff { entries: self.ones.len() as u64, ..SeenOff::default() };
+        let mut seen_off =
+            SeenOff { entries: self.ones.len() as u64, search: self.search, ..SeenOff::NOTHING };
         let (mut delta, mut pruned) = (Delta::default(), 0);
         for one in &self.ones {
             // SAFETY: a record whose newest version is this young does not die.
@@ -290,8 +300,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
             pruned += cut.versions as u64;
             if table.shelf().is_some() {
                 delta.supersede(version);
-                delta.live += signed(weigher.cold());
-                seen_off.bytes += cut.bytes.saturating_sub(weigher.cold()) as u64;
+                delta.live += signed(Weigher::<K, V>::cold());
+                seen_off.bytes += cut.bytes.saturating_sub(Weigher::<K, V>::cold()) as u64;
                 if cut.versions == 0 {
                     table.note_parted(record.key());
                 }

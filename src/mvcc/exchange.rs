@@ -119,7 +119,9 @@ impl<K: Key, V: Value> Record<K, V> {
             gone.extend(NonNull::new(at));
         }
         drop(held);
-        gone.into_iter().for_each(|cold| Self::retire(cold, guard));
+        for cold in gone {
+            Self::retire(cold, guard);
+        }
     }
 
     /// A cold version of the newest value, if that was written at or before `written`, in a place

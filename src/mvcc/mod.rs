@@ -17,7 +17,9 @@
 //! registered snapshot into references that outlive a pin; [`write_set`] (over keys in place,
 //! [`key_ref`]), [`workspace`] and [`range`] are one transaction's side; [`interval`] and
 //! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side, all
-//! of them in [`tables`]; [`codec`], [`ops`] and [`stored`] are what of it goes to files.
+//! of them in [`tables`]; [`codec`], [`ops`] and [`stored`] are what of it goes to files;
+//! [`departure`], [`shelf`], [`place`] and `exchange` are how values leave memory for these and
+//! come back.
 
 use std::borrow::Borrow;
 
@@ -49,6 +51,7 @@ pub(crate) mod weigh;
 pub(crate) mod workspace;
 mod write;
 pub(crate) mod write_set;
+mod writing;
 
 pub use terms::EntryInfo;
 

@@ -53,7 +53,7 @@ impl Shelf {
 }
 
 impl Files {
-    /// Of the deltas those in which a key can be found: others were written in the order of the log.
+    /// Of the deltas those in which a key can be found: others are in the order of the log.
     pub(crate) fn new(ranges: Vec<Arc<File>>, deltas: &[Arc<File>]) -> Self {
         let deltas = deltas.iter().filter(|delta| delta.is_sorted()).map(Arc::clone).collect();
         Self { ranges, deltas }

@@ -44,6 +44,9 @@ pub(crate) enum DumpError {
     Stopped,
 }
 
+/// Takes a key and what is there, and says whether to go on.
+pub(crate) type EachKey<'e> = dyn FnMut(&[u8], Option<&[u8]>) -> bool + 'e;
+
 /// A part of the key space, by encoded keys: the first included, the last not; `None` is no bound.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncodedRange<'a> {
@@ -146,7 +149,7 @@ pub(super) fn dump_keys<K: Key, V: Value>(
     table: &Table<K, V>,
     view: ReadView<'_>,
     keys: &mut dyn Iterator<Item = &[u8]>,
-    each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+    each: &mut EachKey<'_>,
 ) -> Result<(), DumpError> {
     let codec = codec(table);
     let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 //!
 //! Called by transactions (through workspaces), snapshots, and the vacuum.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Instant;
@@ -58,6 +59,20 @@ pub(crate) struct Table<K: Key, V: Value> {
     parted: Mutex<VecDeque<K>>,
     /// Where the next search for expired entries goes on.
     search: Mutex<Option<K>>,
+}
+
+/// How far a search for expired entries came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// Entries looked at.
+    pub(crate) visited: usize,
+    /// Whether it came to the end of the bucket; then the next one starts over.
+    pub(crate) is_over: bool,
+}
+
+impl Search {
+    /// Nothing is to be looked at.
+    pub(crate) const NONE: Self = Self { visited: 0, is_over: true };
 }
 
 /// What a sweep did.
@@ -271,7 +286,7 @@ impl<K: Key, V: Value> Table<K, V> {
         if let Some(residence) = &self.residence {
             residence.let_go(unused, budget);
         }
-        let delta = std::cell::Cell::new(Delta::default());
+        let (delta, versions) = (Cell::new(Delta::default()), Cell::new(0));
         let count = |change: Delta| {
             let mut sum = delta.get();
             sum += change;
@@ -283,7 +298,7 @@ impl<K: Key, V: Value> Table<K, V> {
                 return true;
             }
             let pruned = record.thin(needed, weigh, guard);
-            swept.versions += pruned.versions;
+            versions.set(versions.get() + pruned.versions);
             count(Delta { retained: -signed(pruned.bytes), ..Delta::default() });
             record.is_empty(guard)
         };
@@ -295,12 +310,15 @@ impl<K: Key, V: Value> Table<K, V> {
                 () => record.kill(horizon, guard),
             };
             if dies {
-                count(self.weigh_dying(record, guard));
+                let (weight, older) = self.weigh_dying(record, guard);
+                count(weight);
+                versions.set(versions.get() + older);
             }
             dies
         };
         let done = self.index.sweep(position.take(), budget, visit, kill, guard);
         self.account.add(delta.get());
+        swept.versions = versions.get();
         swept.visited = done.visited;
         swept.records = done.removed;
         swept.wrapped = done.resume.is_none();
@@ -352,7 +370,7 @@ impl<K: Key, V: Value> Table<K, V> {
             let kill = |record: &Record<K, V>| {
                 let dies = record.kill(horizon, guard);
                 if dies {
-                    delta += self.weigh_dying(record, guard);
+                    delta += self.weigh_dying(record, guard).0;
                 }
                 dies
             };
@@ -369,15 +387,15 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// Entries that have expired, from where the last search ended, and whether the end was
-    /// reached; then the next one starts over.
+    /// Entries that have expired, `limit` at most of `budget` looked at, from where the last search
+    /// ended.
     pub(crate) fn next_expired<'g>(
         &'g self,
         expired: &Expired,
         (limit, budget): (usize, usize),
         guard: &'g Guard<'_>,
-    ) -> (Vec<&'g Record<K, V>>, bool) {
-        let Some(mut position) = self.search.try_lock() else { return (Vec::new(), true) };
+    ) -> (Vec<&'g Record<K, V>>, Search) {
+        let Some(mut position) = self.search.try_lock() else { return (Vec::new(), Search::NONE) };
         let low = position.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
         let (mut last, mut left) = (None, budget);
@@ -392,7 +410,7 @@ impl<K: Key, V: Value> Table<K, V> {
         };
         let is_over = self.index.range::<K>((low.as_ref(), Bound::Unbounded), guard).walk(take);
         *position = last.filter(|_| !is_over).map(|record| record.key().clone());
-        (found, is_over)
+        (found, Search { visited: budget - left, is_over })
     }
 
     /// Passes on what is known of the entries of a range, some hundreds at most. Answers where to
@@ -439,7 +457,7 @@ impl<K: Key, V: Value> Table<K, V> {
         let mut sum = Delta::default();
         let all = (Bound::Unbounded, Bound::Unbounded);
         self.index.range::<K>(all, guard).walk(|record| {
-            sum += self.weigh_dying(record, guard);
+            sum += self.weigh_dying(record, guard).0;
             true
         });
         let found = |counted: i64| u64::try_from(-counted).expect("sizes are not negative");
@@ -451,24 +469,25 @@ impl<K: Key, V: Value> Table<K, V> {
         }
     }
 
-    /// What goes with a record that dies: itself, its newest version, and older ones.
-    fn weigh_dying(&self, record: &Record<K, V>, guard: &Guard<'_>) -> Delta {
+    /// What goes with a record that dies: itself, its newest version, and older ones, which are
+    /// counted.
+    fn weigh_dying(&self, record: &Record<K, V>, guard: &Guard<'_>) -> (Delta, usize) {
         let own = signed(self.weigher.record(record.key()));
         let has_departed = record.has_departed(guard);
         let mut delta = Delta::default();
         *if has_departed { &mut delta.dead } else { &mut delta.records } -= own;
-        let mut is_newest = true;
+        let mut versions = 0;
         let see = |version: &Version<V>| {
             let bytes = signed(self.weigher.version(version));
-            let of = match (is_newest, has_departed) {
-                (true, true) => &mut delta.dead,
-                (true, false) => &mut delta.live,
-                (false, _) => &mut delta.retained,
+            let of = match (versions, has_departed) {
+                (0, true) => &mut delta.dead,
+                (0, false) => &mut delta.live,
+                _ => &mut delta.retained,
             };
             *of -= bytes;
-            is_newest = false;
+            versions += 1;
         };
         record.each_version(see, guard);
-        delta
+        (delta, versions.max(1) - 1)
     }
 }

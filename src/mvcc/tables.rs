@@ -19,10 +19,11 @@ use crate::mvcc::footprint::WriteRef;
 use crate::mvcc::place::Place;
 use crate::mvcc::record::Record;
 use crate::mvcc::shelf::Shelf;
-use crate::mvcc::stored::{self, DumpError, EncodedRange};
+use crate::mvcc::stored::{self, DumpError, EachKey, EncodedRange};
 use crate::mvcc::table::{Horizons, Swept, Table};
 use crate::mvcc::terms::Terms;
 use crate::mvcc::view::ReadView;
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::{Needed, Status};
@@ -129,13 +130,13 @@ pub(crate) trait AnyTable: Any + Send + Sync {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DumpError>;
 
-    /// Passes on what a snapshot has at each of some keys as bytes, `None` for nothing, until `each`
-    /// answers false.
+    /// Passes on what a snapshot has at each of some keys as bytes, `None` for nothing, until
+    /// `each` answers false.
     fn dump_keys(
         &self,
         view: ReadView<'_>,
         keys: &mut dyn Iterator<Item = &[u8]>,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+        each: &mut EachKey<'_>,
     ) -> Result<(), DumpError>;
 
     /// How two encoded keys compare.
@@ -212,7 +213,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     }
 
     fn stub_bytes(&self) -> u64 {
-        self.weigher().stub() as u64
+        Weigher::<K, V>::stub() as u64
     }
 
     fn repoint(&self, key: &[u8], place: &Place, guard: &Guard<'_>) -> Result<(), DecodeError> {
@@ -270,7 +271,7 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         &self,
         view: ReadView<'_>,
         keys: &mut dyn Iterator<Item = &[u8]>,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> bool,
+        each: &mut EachKey<'_>,
     ) -> Result<(), DumpError> {
         stored::dump_keys(self, view, keys, each)
     }

@@ -32,8 +32,8 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// Takes the mark ENROLLED off if no value is on top that is in memory, and that is decided: the
-    /// ring that asks lets go of the record (5). The caller holds a pin.
+    /// Takes the mark ENROLLED off if what is on top is decided and no value in memory: the ring
+    /// that asks lets go of the record (5). The caller holds a pin.
     pub(crate) fn strike_enrolled(&self) -> bool {
         let head = self.head();
         // SAFETY: the caller's pin, as in `visible_at`.

@@ -78,19 +78,19 @@ impl<K: Key, V: Value> Weigher<K, V> {
         let value = version.value();
         match () {
             () if version.is_embedded() => self.owned(value),
-            () if version.is_cold() => self.cold(),
+            () if version.is_cold() => Self::cold(),
             () => self.boxed(value),
         }
     }
 
     /// Bytes of a version whose value is in the files only.
-    pub(crate) fn cold(&self) -> usize {
+    pub(crate) fn cold() -> usize {
         allocated(Version::<V>::COLD_SIZE)
     }
 
     /// Bytes of an entry whose value is in the files only, but for what its key owns.
-    pub(crate) fn stub(&self) -> usize {
-        allocated(size_of::<Record<K, V>>()) + INDEX_BYTES + self.cold()
+    pub(crate) fn stub() -> usize {
+        allocated(size_of::<Record<K, V>>()) + INDEX_BYTES + Self::cold()
     }
 
     fn owned(&self, value: Option<&V>) -> usize {

@@ -15,7 +15,8 @@
 //! 2. References handed out live as long as the borrow of the workspace: own values by write-set
 //!    invariant 1, others by the registration that the read view borrows.
 //!
-//! Called by transactions; a workspace belongs to one thread at a time.
+//! Called by transactions; a workspace belongs to one thread at a time. What is written key by key
+//! is in [`writing`](super::writing).
 
 use std::any::TypeId;
 use std::borrow::Borrow;
@@ -39,7 +40,7 @@ use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::version::Version;
 use crate::mvcc::view::{Item, Met, ReadView};
-use crate::mvcc::write_set::{Needs, Over, Settled, Undone, WriteSet};
+use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
 
@@ -54,7 +55,10 @@ pub(crate) enum Intent {
 }
 
 /// Turns a pointer to an own value into a reference.
-fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V>) -> &'t V {
+pub(super) fn lend<'t, K: Key, V: Value>(
+    _holder: &'t Workspace<'_, K, V>,
+    value: NonNull<V>,
+) -> &'t V {
     // SAFETY: own values stay where they are while the workspace that holds them lives (2).
     unsafe { value.as_ref() }
 }
@@ -62,7 +66,7 @@ fn lend<'t, K: Key, V: Value>(_holder: &'t Workspace<'_, K, V>, value: NonNull<V
 /// What one transaction did in one bucket.
 pub(crate) struct Workspace<'db, K: Key, V: Value> {
     table: &'db Table<K, V>,
-    writes: RefCell<WriteSet<K, V>>,
+    pub(super) writes: RefCell<WriteSet<K, V>>,
     recent: Recent<K, V>,
     /// What had expired when the bucket was first touched, if its entries do.
     expired: Option<Expired>,
@@ -162,7 +166,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     /// Finds what is about to be written over.
-    fn find<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
+    pub(super) fn find<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
@@ -173,7 +177,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     /// The value of what was found, read back if it is not in memory.
-    fn value_of<'t, Q>(
+    pub(super) fn value_of<'t, Q>(
         &'t self,
         access: &Access<'t>,
         key: &Q,
@@ -190,7 +194,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     /// Writes over what the snapshot sees; there is no earlier write of the key.
-    fn put(
+    pub(super) fn put(
         &self,
         access: &Access<'_>,
         met: &Met<'_, K, V>,
@@ -211,128 +215,13 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         RefMut::map(self.unaddressed.borrow_mut(), |reads| &mut **reads.get_or_insert_default())
     }
 
-    fn note_absent(&self, key: K) {
+    pub(super) fn note_absent(&self, key: K) {
         let absent = &mut self.unaddressed().absent;
         if absent.len() == absent.capacity() && absent.len() >= ReadLog::TIDY_MIN {
             absent.sort();
             absent.dedup();
         }
         absent.push(key);
-    }
-
-    pub(crate) fn insert<'t>(
-        &'t self,
-        access: &Access<'t>,
-        key: K,
-        value: V,
-    ) -> Result<Option<&'t V>, FetchError> {
-        self.insert_until(access, key, value, None)
-    }
-
-    /// Sets the value of a key, which may be read until the deadline if there is one.
-    pub(crate) fn insert_until<'t>(
-        &'t self,
-        access: &Access<'t>,
-        key: K,
-        value: V,
-        deadline: Option<Instant>,
-    ) -> Result<Option<&'t V>, FetchError> {
-        let own = self.writes.borrow().get::<K>(&key);
-        if let Some(previous) = own {
-            self.writes.borrow_mut().put_over::<K>(&key, Some(value), deadline);
-            return Ok(previous.map(|value| lend(self, value)));
-        }
-        if let Some(met) = self.find::<K>(access, &key) {
-            let previous = self.value_of::<K>(access, &key, &met)?;
-            self.put(access, &met, Some(value), deadline);
-            return Ok(previous);
-        }
-        self.writes.borrow_mut().put_fresh(key, value, deadline);
-        Ok(None)
-    }
-
-    /// Sets the value of a key, whatever it was before.
-    pub(crate) fn set(&self, access: &Access<'_>, key: K, value: V) {
-        if self.writes.borrow().get::<K>(&key).is_some() {
-            self.writes.borrow_mut().put_over::<K>(&key, Some(value), None);
-        } else if let Some(met) = self.find::<K>(access, &key) {
-            self.put(access, &met, Some(value), None);
-        } else {
-            self.writes.borrow_mut().put_fresh(key, value, None);
-        }
-    }
-
-    pub(crate) fn remove<'t, Q>(
-        &'t self,
-        access: &Access<'t>,
-        key: &Q,
-    ) -> Result<Option<&'t V>, FetchError>
-    where
-        K: Borrow<Q>,
-        Q: Lookup<K> + ?Sized,
-    {
-        let own = self.writes.borrow().get(key).flatten();
-        if let Some(previous) = own {
-            self.erase(access, key);
-            return Ok(Some(lend(self, previous)));
-        }
-        let Some(met) = self.find_unwritten(access, key) else { return Ok(None) };
-        let previous = self.value_of(access, key, &met)?;
-        self.put(access, &met, None, None);
-        Ok(previous)
-    }
-
-    /// Finds what is about to be removed, which no own write is about; notes that nothing is there.
-    fn find_unwritten<'t, Q>(&'t self, access: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
-    where
-        K: Borrow<Q>,
-        Q: Lookup<K> + ?Sized,
-    {
-        if self.writes.borrow().get(key).is_some() {
-            return None;
-        }
-        let met = self.find(access, key);
-        if met.is_none() && access.tracked {
-            self.note_absent(key.to_key());
-        }
-        met
-    }
-
-    /// Removes a key, whatever its value. Answers whether it had one.
-    pub(crate) fn erase<Q>(&self, access: &Access<'_>, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Lookup<K> + ?Sized,
-    {
-        if let Some(previous) = self.writes.borrow().get(key) {
-            if previous.is_none() {
-                return false;
-            }
-        } else {
-            let met = self.find_unwritten(access, key);
-            if let Some(met) = &met {
-                self.put(access, met, None, None);
-            }
-            return met.is_some();
-        }
-        let over = self.writes.borrow_mut().put_over(key, None, None);
-        if over == Over::Vanished && access.tracked {
-            self.note_absent(key.to_key());
-        }
-        true
-    }
-
-    /// Sets the value of a key that has one now.
-    pub(crate) fn replace<'t, Q>(&'t self, access: &Access<'t>, key: &Q, value: V)
-    where
-        K: Borrow<Q>,
-        Q: Lookup<K> + ?Sized,
-    {
-        if self.writes.borrow().get(key).is_some() {
-            self.writes.borrow_mut().put_over(key, Some(value), None);
-        } else if let Some(met) = self.find(access, key) {
-            self.put(access, &met, Some(value), None);
-        }
     }
 
     /// Notes that an iterator could not read a value, so that nothing is committed that may rest on

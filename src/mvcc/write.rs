@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Own ──place──► Placed      the index had no record for the key
-//!          └───► Found       it had one by then: the version moves into a box of its own
+//!          │        └─────┐  a sweep took the record away again
+//!          └───► Found ◄──┘  it had one by then: the version moves into a box of its own
 //! Shared                     the snapshot sees the record
 //! Nowhere                    nothing to write after all
 //! ```
@@ -26,9 +27,9 @@ use crate::skiplist::Entry as _;
 pub(super) enum Home<K: Key, V: Value> {
     /// In the index, and seen by the snapshot.
     Shared(NonNull<Record<K, V>>),
-    /// Still ours; its first version is the write's.
+    /// Still ours; its first version is the write's, unless that has a deadline.
     Own(NonNull<Record<K, V>>),
-    /// Ours once, in the index now; its first version is the write's.
+    /// Ours once, in the index now; its first version is the write's, unless that has a deadline.
     Placed(NonNull<Record<K, V>>),
     /// Someone else's record for the key, found while placing. The spare one keeps the key.
     Found { record: NonNull<Record<K, V>>, spare: Box<Record<K, V>> },
@@ -138,7 +139,20 @@ impl<K: Key, V: Value> Write<K, V> {
                     };
                 }
             }
-            Home::Shared(_) | Home::Placed(_) | Home::Nowhere => {}
+            Home::Placed(record) => {
+                let record = *record;
+                // SAFETY: the record was placed under the commit's pin.
+                let placed = unsafe { record.as_ref() };
+                // A version with a deadline is in a box, so until it is linked the record holds
+                // nothing and a sweep may take it away.
+                if placed.is_dead() {
+                    let spare = Record::placeholder(placed.key().clone());
+                    self.key = KeyRef::of(&spare);
+                    self.home = Home::Found { record, spare };
+                    return self.place(table, guard);
+                }
+            }
+            Home::Shared(_) | Home::Nowhere => {}
         }
         self.record()
     }

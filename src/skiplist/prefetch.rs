@@ -1,9 +1,10 @@
-//! Asking the processor for memory before it is needed.
+//! What of the index is asked for before it is needed: a line of a block, the ends of an object.
 //!
-//! Only ever a wish: any address is allowed, nothing is read, and where there is no such
-//! instruction nothing happens. Used by `leaf`, `search`, `cursor` and `walk`.
+//! Used by `content`, `cursor`, `leaf`, `search` and `walk`.
 
 use std::ptr::NonNull;
+
+use crate::epoch::prefetch::prefetch as ask;
 
 const LINE: usize = 64;
 
@@ -25,28 +26,3 @@ pub(super) fn prefetch_object<T>(object: NonNull<T>) {
 
 /// Objects up to this size lie within one line, as allocators place them.
 const SMALL: usize = 16;
-
-#[inline]
-fn ask(address: *mut u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: prefetching reads nothing, so that any address will do; every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast_const().cast()) };
-    }
-    #[cfg(all(target_arch = "aarch64", not(miri)))]
-    {
-        // SAFETY: prefetching reads nothing, so that any address will do.
-        unsafe {
-            std::arch::asm!(
-                "prfm pldl1keep, [{address}]",
-                address = in(reg) address,
-                options(nostack, preserves_flags, readonly)
-            );
-        }
-    }
-    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    {
-        let _ = address;
-    }
-}

@@ -10,6 +10,7 @@ use crate::id::Timestamp;
 use crate::mvcc::account::Reserved;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::{Horizons, Swept};
+use crate::mvcc::tables::AnyTable;
 use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
 use crate::txn::burial::Burial;
@@ -19,7 +20,7 @@ use crate::txn::journal::{Backing, Journal};
 use crate::txn::options::Isolation;
 
 /// Records that a vacuum looks at under one pin, about.
-const VACUUM_STEP: usize = 4096;
+pub(super) const VACUUM_STEP: usize = 4096;
 
 /// What an engine is made with.
 #[derive(Clone, Debug, Default)]
@@ -156,21 +157,17 @@ impl Engine {
                     ends -= 1;
                     continue;
                 };
-                // A pin a step: readers' garbage is not held up for the length of a table.
-                self.expire(table);
-                let guard = self.collector.pin();
-                self.log.trim(&guard);
-                let horizon = self.horizon();
-                let departed = self.burial(horizon, &guard);
-                table.bury(departed, VACUUM_STEP, &guard);
                 let step = VACUUM_STEP.min(budget - total.visited);
-                let needed = self.log.needed(&guard);
-                let horizons = Horizons { any: horizon, departed, needed: &needed };
-                let swept = table.sweep(horizons, step, &guard);
+                let is_searched = self.expire(table, step);
+                let swept = self.sweep(table, step);
                 total.visited += swept.visited;
                 total.versions += swept.versions;
                 total.records += swept.records;
                 if swept.wrapped {
+                    // The sweep goes by whole leaves and is a little ahead of the search.
+                    if !is_searched {
+                        self.expire(table, usize::MAX);
+                    }
                     *next += 1;
                     ends -= 1;
                 }
@@ -179,6 +176,18 @@ impl Engine {
         self.counters.add(Count::VersionsRetained, (total.versions as u64).wrapping_neg());
         self.collector.collect();
         total
+    }
+
+    /// A step of a vacuum under a pin of its own: readers' garbage is not held up for the length
+    /// of a table.
+    fn sweep(&self, table: &dyn AnyTable, step: usize) -> Swept {
+        let guard = self.collector.pin();
+        self.log.trim(&guard);
+        let horizon = self.horizon();
+        let departed = self.burial(horizon, &guard);
+        table.bury(departed, VACUUM_STEP, &guard);
+        let needed = self.log.needed(&guard);
+        table.sweep(Horizons { any: horizon, departed, needed: &needed }, step, &guard)
     }
 }
 

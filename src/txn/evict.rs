@@ -50,8 +50,7 @@ impl Engine {
         let pending = log.prepare(&registration, None, Footprint::default(), &guard);
         let batch = choose(pending.status(), &guard);
         let mut undecided = Undecided { batch, guard: &guard, is_linked: false };
-        let is_over = undecided.batch.is_over();
-        let nothing = SeenOff { is_over, ..SeenOff::default() };
+        let nothing = SeenOff { search: undecided.batch.search(), ..SeenOff::NOTHING };
         if undecided.batch.len() == 0 {
             drop(undecided);
             drop(pending);
@@ -73,6 +72,6 @@ impl Engine {
         let seen_off = undecided.batch.see_off(&log.needed(&guard), &guard);
         self.counters().add(Count::Departures, seen_off.entries);
         self.counters().add(Count::VersionsRetained, seen_off.retained);
-        SeenOff { is_over, ..seen_off }
+        seen_off
     }
 }

@@ -28,7 +28,7 @@ use crate::mvcc::view::Headroom;
 use crate::mvcc::write_set::Needs;
 use crate::sync::Arc;
 use crate::txn::counters::Count;
-use crate::txn::engine::Engine;
+use crate::txn::engine::{Engine, VACUUM_STEP};
 use crate::txn::journal::Journal;
 
 /// Records that one vacuum looks at for a commit that needs room.
@@ -180,17 +180,28 @@ impl Engine {
             return if table.evicts() { vec![table] } else { Vec::new() };
         }
         let mut all: Vec<_> = tables.iter().filter(|table| table.evicts()).collect();
-        all.sort_by_key(|table| std::cmp::Reverse(table.bytes().total()));
+        // Once for each: others change the counts meanwhile, and a sort wants one order.
+        all.sort_by_cached_key(|table| std::cmp::Reverse(table.bytes().total()));
         all
     }
 
-    /// Lets entries leave whose time is over.
-    pub(super) fn expire(&self, table: &dyn AnyTable) {
+    /// Lets entries leave whose time is over, of the next `budget` of a bucket. Answers whether its
+    /// end was reached.
+    pub(super) fn expire(&self, table: &dyn AnyTable, mut budget: usize) -> bool {
         if table.expiry().is_none() {
-            return;
+            return true;
         }
-        let depart = |owner, guard: &Guard<'_>| table.depart(Wanted::Expired, owner, guard);
-        while !self.let_leave(depart).is_over {}
+        while budget > 0 {
+            // A pin a step, as vacuums have it.
+            let wanted = Wanted::Expired(budget.min(VACUUM_STEP));
+            let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
+            let search = self.let_leave(depart).search;
+            if search.is_over {
+                return true;
+            }
+            budget = budget.saturating_sub(search.visited);
+        }
+        false
     }
 
     /// Evicts from one bucket until about `bytes` are freed.

@@ -162,9 +162,9 @@ impl Snapshot {
     /// # Errors
     ///
     /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; [`Error::Fetch`] if the value is not
-    /// in memory and cannot be brought back; [`Error::SnapshotTooOld`] and [`Error::SnapshotTooLarge`] where
-    /// [`Options`](crate::Options) bound snapshots. The same goes for every operation with a
-    /// bucket. Iterators that are open go on.
+    /// in memory and cannot be brought back; [`Error::SnapshotTooOld`] and
+    /// [`Error::SnapshotTooLarge`] where [`Options`](crate::Options) bound snapshots. The same goes
+    /// for every operation with a bucket. Iterators that are open go on.
     pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
     where
         K: Key + Borrow<Q>,

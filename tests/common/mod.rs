@@ -28,6 +28,7 @@ pub(crate) mod files;
 pub(crate) mod graph;
 pub(crate) mod leaving;
 pub(crate) mod lockstep;
+pub(crate) mod policies;
 pub(crate) mod probe;
 pub(crate) mod program;
 pub(crate) mod recorder;

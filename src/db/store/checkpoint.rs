@@ -25,7 +25,6 @@ use crate::checkpoint::writer::TableWriter;
 use crate::checkpoint::{Operation, Origin, TableId, TableKind};
 use crate::db::store::Store;
 use crate::db::store::pace::Pace;
-use crate::db::store::save::unsaved_bytes_max;
 use crate::db::store::state::{BucketState, Life, RangeState, State, take_table};
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
@@ -36,26 +35,12 @@ use crate::sync::{Arc, Ordering};
 use crate::txn::{Engine, Snapshot};
 use crate::wal::{Kind, unreadable};
 
-/// Segments beyond which a short log is tidied, and what short means, in bytes.
-const SEGMENTS_MAX: usize = 16;
-const TIDY_BYTES: u64 = 4 << 20;
-/// Deltas of one bucket that make a checkpoint due.
-const DELTAS_MAX: usize = 100;
-
 /// How far the log has been looked at.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) scanned: Lsn,
     /// Whether values were saved since the checkpoint that is under way began.
     pub(super) has_saved: bool,
-}
-
-/// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::db) enum Due {
-    Checkpoint,
-    /// Values have to be in the files so that they can leave memory.
-    Save,
 }
 
 /// What a checkpoint did.
@@ -94,30 +79,6 @@ struct Rewritten {
 }
 
 impl Store {
-    /// What should be done: a checkpoint if the log and the deltas have grown so long that it is
-    /// worth its writes; less if much is in memory only of what has to leave it.
-    pub(in crate::db) fn due(&self, engine: &Engine) -> Option<Due> {
-        let (needed, ranges, deltas, most) = {
-            let state = self.archive.state.lock();
-            let most = state.buckets.values().map(|bucket| bucket.deltas.len()).max();
-            (state.needed, state.range_bytes(), state.delta_bytes(), most.unwrap_or(0))
-        };
-        let policy = &self.files.checkpoint;
-        let share = ranges / 100 * u64::from(policy.percent_of_data);
-        let log = self.wal.bytes_since(needed);
-        let is_long = log + deltas >= policy.log_bytes_min.max(share) || most >= DELTAS_MAX;
-        if is_long || self.has_many_segments() {
-            return Some(Due::Checkpoint);
-        }
-        (log >= unsaved_bytes_max(engine)).then_some(Due::Save)
-    }
-
-    /// Whether the log is in so many pieces, one for each time the database was opened perhaps,
-    /// that the files should be tidied although they hold little.
-    pub(in crate::db) fn has_many_segments(&self) -> bool {
-        self.wal.stats().segments > SEGMENTS_MAX && self.wal.bytes_since(self.needed()) < TIDY_BYTES
-    }
-
     /// Writes what changed since the last checkpoint, and lets the log before it go.
     pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
         let mut progress = self.checkpoint.lock();
@@ -138,7 +99,7 @@ impl Store {
             return Err(error);
         }
         if progress.has_saved {
-            // What was saved meanwhile may be newer than a range, and its marks went to the old one.
+            // What was saved meanwhile may be newer than a range, and the old one has its mark.
             let ranges = done.iter_mut().flat_map(|it| &mut it.ranges);
             ranges.for_each(|range| range.is_touched = true);
         }

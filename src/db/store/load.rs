@@ -8,9 +8,9 @@
 //!
 //! 1. Nobody knows the table before it is whole; if loading fails, nothing has changed.
 //! 2. Operations on one key are applied in the order of the log.
-//! 3. What is loaded is stamped with the moment from which the file has it, so that it is known what
-//!    may leave memory again without being written. Where there is a limit, and little room, values
-//!    stay in their files from the beginning.
+//! 3. What is loaded is stamped with the moment from which the file has it, so that it is known
+//!    what may leave memory again without being written. Where there is a limit, and little room,
+//!    values stay in their files from the beginning.
 //! 4. Progress is told now and then, by whichever thread gets there, and once at the end.
 
 use std::num::NonZero;

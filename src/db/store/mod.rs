@@ -22,6 +22,7 @@ mod backup;
 mod catalog;
 mod changes;
 mod checkpoint;
+mod due;
 mod lenient;
 mod load;
 mod lock;

@@ -29,17 +29,8 @@ use crate::id::{BucketId, Lsn, StoredId};
 use crate::sync::{Arc, Ordering};
 use crate::txn::Engine;
 
-/// A part of the least limit that may be in memory only before a save is due.
-const UNSAVED_SHARE: u64 = 8;
 /// How long who needs room waits for a checkpoint before it looks whether there is room now.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// The bytes of the log above which a save is due.
-pub(super) fn unsaved_bytes_max(engine: &Engine) -> u64 {
-    let shelved = engine.catalog().tables().iter().filter(|table| table.shelf().is_some());
-    let limits = shelved.flat_map(|table| table.gauges().iter().map(|gauge| gauge.limit()));
-    limits.min().map_or(u64::MAX, |limit| limit / UNSAVED_SHARE)
-}
 
 /// Keys by bucket.
 type Touched = BTreeMap<StoredId, Vec<Box<[u8]>>>;
@@ -51,7 +42,7 @@ impl Store {
         let saves = || self.saves.load(Ordering::Relaxed);
         let before = saves();
         self.is_short.fetch_add(1, Ordering::Relaxed);
-        let saved = loop {
+        let outcome = loop {
             if saves() != before {
                 break Ok(());
             }
@@ -64,7 +55,7 @@ impl Store {
             }
         };
         self.is_short.fetch_sub(1, Ordering::Relaxed);
-        saved.inspect_err(|error| tracing::warn!(%error, "no room can be made")).is_ok()
+        outcome.inspect_err(|error| tracing::warn!(%error, "no room can be made")).is_ok()
     }
 
     /// Whether somebody waits for room.
@@ -82,8 +73,8 @@ impl Store {
     pub(super) fn save_now(&self, engine: &Arc<Engine>, progress: &mut Progress) -> Result<()> {
         self.wal.check()?;
         let end = self.wal.position();
-        // At first: a bucket that is opened from here on has nothing before `end` that is not in its
-        // delta.
+        // At first: a bucket that is opened from here on has nothing before `end` that is not in
+        // its delta.
         self.write_pending(&mut self.archive.state.lock())?;
         let mut touched = Touched::new();
         // From where the log is needed on, so that nothing between two saves is left out.
@@ -172,7 +163,9 @@ impl Store {
         self.store_manifest(&mut state, last, None)?;
         drop(state);
         self.wal.release(end)?;
-        saved.into_iter().for_each(|bucket| self.shelve(engine, bucket));
+        for bucket in saved {
+            self.shelve(engine, bucket);
+        }
         // Relaxed: under the lock of checkpoints.
         self.saves.fetch_add(1, Ordering::Relaxed);
         self.remove_tables(garbage.into_iter());

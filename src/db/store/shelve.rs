@@ -14,7 +14,7 @@ use crate::db::store::state::Life;
 use crate::error::Result;
 use crate::id::StoredId;
 use crate::mvcc::place::Place;
-use crate::mvcc::shelf::{Files, Shelf};
+use crate::mvcc::shelf::Files;
 use crate::mvcc::tables::AnyTable;
 use crate::sync::Arc;
 use crate::txn::Engine;
@@ -34,23 +34,22 @@ impl Store {
             (open, (ranges, bucket.deltas.clone()))
         };
         let table = engine.catalog().tables().get(open);
-        let Some(shelf) = table.shelf() else { return };
-        if let Err(error) = self.put_on(shelf, table, engine, bucket, records) {
+        if let Err(error) = self.put_on_shelf(table, engine, bucket, records) {
             // What is on the shelf stays good: its files are open.
-            tracing::warn!(%error, "values leave memory for older tables until the next checkpoint");
+            tracing::warn!(%error, "values leave for older tables until the next checkpoint");
         }
     }
 
-    fn put_on(
+    fn put_on_shelf(
         &self,
-        shelf: &Shelf,
         table: &dyn AnyTable,
         engine: &Engine,
         bucket: StoredId,
         (ranges, deltas): (Vec<TableRecord>, Vec<TableRecord>),
     ) -> Result<()> {
+        let Some(to) = table.shelf() else { return Ok(()) };
         let known: Vec<Arc<Table>> = {
-            let files = shelf.files();
+            let files = to.files();
             files.ranges.iter().chain(&files.deltas).map(Arc::clone).collect()
         };
         let mut added = Vec::new();
@@ -66,7 +65,7 @@ impl Store {
         };
         let ranges = ranges.iter().map(&mut open).collect::<Result<Vec<_>>>()?;
         let deltas = deltas.iter().map(&mut open).collect::<Result<Vec<_>>>()?;
-        shelf.fill(Files::new(ranges, &deltas));
+        to.fill(Files::new(ranges, &deltas));
         added
             .iter()
             .filter(|file| !known.is_empty() && file.is_range())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::db::background::Background;
 use crate::db::store::Store;
-use crate::db::store::checkpoint::Due;
+use crate::db::store::due::Due;
 use crate::sync::{Arc, Mutex};
 use crate::txn::Engine;
 

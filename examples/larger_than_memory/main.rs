@@ -6,181 +6,34 @@
 //! ```
 //!
 //! Loads a durable bucket (a million values of 4 KiB under a limit of 512 MiB, unless told
-//! otherwise), reads and writes it from four threads, is killed in the middle of that, recovers, and
-//! checks every value. The memory of the process is measured ten times a second and drawn over time;
-//! the example fails if it ever exceeds the limit by more than 15 percent, or if anything is lost.
+//! otherwise), reads and writes it from four threads, is killed in the middle of that, recovers,
+//! and checks every value. The memory of the process is measured ten times a second and drawn over
+//! time; the example fails if it ever exceeds the limit by more than 15 percent, or if anything is
+//! lost.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+mod meter;
+mod plan;
+
+use std::fs::File;
+use std::io::Read;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use palisade::{Bucket, Database, Durability, Options};
+use palisade::{Bucket, Database};
+
+use meter::{Meter, draw};
+use plan::{Ledger, Plan, Random};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-#[derive(Clone)]
-struct Plan {
-    store: PathBuf,
-    entries: u64,
-    value_bytes: usize,
-    limit: Option<u64>,
-    threads: u64,
-    seconds: u64,
-    /// Which part of the run this process is; none for the whole.
-    part: Option<String>,
-}
-
-impl Plan {
-    fn of_arguments() -> Outcome<Self> {
-        let mut plan = Self {
-            store: std::env::temp_dir().join("palisade-larger-than-memory"),
-            entries: 1_000_000,
-            value_bytes: 4096,
-            limit: Some(512 << 20),
-            threads: 4,
-            seconds: 20,
-            part: None,
-        };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(name) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{name} takes a value"));
-            match name.as_str() {
-                "--store" => plan.store = value()?.into(),
-                "--entries" => plan.entries = value()?.parse()?,
-                "--value-bytes" => plan.value_bytes = value()?.parse()?,
-                "--limit-mib" => plan.limit = Some(value()?.parse::<u64>()? << 20),
-                "--threads" => plan.threads = value()?.parse()?,
-                "--seconds" => plan.seconds = value()?.parse()?,
-                "--part" => plan.part = Some(value()?),
-                _ => return Err(format!("{name} is no option of this example").into()),
-            }
-        }
-        Ok(plan)
-    }
-
-    fn open(&self) -> palisade::Result<(Database, Bucket<u64, Vec<u8>>)> {
-        let mut options = Options::new().durability(Durability::Relaxed);
-        if let Some(limit) = self.limit {
-            options = options.memory_limit(limit);
-        }
-        let db = options.open(self.store.join("db"))?;
-        let bucket = db.bucket("values")?;
-        Ok((db, bucket))
-    }
-
-    /// The value of a key after so many writes.
-    fn value(&self, key: u64, version: u32) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.value_bytes);
-        bytes.extend(key.to_le_bytes());
-        bytes.extend(version.to_le_bytes());
-        let mut random = Random::new(key ^ u64::from(version) << 40);
-        while bytes.len() < self.value_bytes {
-            bytes.extend(random.next().to_le_bytes());
-        }
-        bytes.truncate(self.value_bytes);
-        bytes
-    }
-
-    /// The version that a value is of; an error if it is not what was written.
-    fn check(&self, key: u64, bytes: &[u8]) -> Result<u32, String> {
-        let version = bytes.get(8..12).and_then(|it| it.try_into().ok()).map(u32::from_le_bytes);
-        match version {
-            Some(version) if bytes == self.value(key, version) => Ok(version),
-            _ => Err(format!("the value of {key} is not what was written")),
-        }
-    }
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-}
-
-/// What was acknowledged, by key: outlives the process.
-struct Ledger(File);
-
-impl Ledger {
-    fn open(plan: &Plan) -> std::io::Result<Self> {
-        let path = plan.store.join("acknowledged");
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        file.set_len(plan.entries * 4)?;
-        Ok(Self(file))
-    }
-
-    fn acknowledge(&self, key: u64, version: u32) -> std::io::Result<()> {
-        self.0.write_all_at(&version.to_le_bytes(), key * 4)
-    }
-
-    fn get(&self, key: u64) -> std::io::Result<u32> {
-        let mut bytes = [0; 4];
-        self.0.read_exact_at(&mut bytes, key * 4)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-}
-
-/// The resident memory of this process, in bytes.
-fn resident() -> u64 {
-    let mut text = String::new();
-    let read = File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut text));
-    let line = read.ok().and_then(|_| text.lines().find(|line| line.starts_with("VmRSS:")));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
-/// Measures the memory of the process now and then, and appends it to a file.
-struct Meter {
-    ends: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Meter {
-    fn start(plan: &Plan, part: &str) -> std::io::Result<Self> {
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(plan.store.join("memory"))?;
-        let (ends, part) = (Arc::new(AtomicBool::new(false)), part.to_owned());
-        let flag = Arc::clone(&ends);
-        let thread = thread::spawn(move || {
-            while !flag.load(Ordering::Relaxed) {
-                // What is not written is not drawn.
-                let _ = writeln!(file, "{part} {}", resident());
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
-        Ok(Self { ends, thread: Some(thread) })
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 fn rate(what: &str, count: u64, since: Instant) {
-    let seconds = since.elapsed().as_secs_f64();
-    println!("  {what:<42} {:>9.0}/s  ({count} in {seconds:.1} s)", count as f64 / seconds);
+    let elapsed = since.elapsed();
+    let each_second = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
+    println!("  {what:<36} {each_second:>9}/s  ({count} in {elapsed:.1?})");
 }
 
 fn load(plan: &Plan) -> Outcome<()> {
@@ -190,13 +43,10 @@ fn load(plan: &Plan) -> Outcome<()> {
         let workers: Vec<_> = (0..plan.threads)
             .map(|thread| {
                 let bucket = &bucket;
-                let db = &db;
+
                 scope.spawn(move || {
-                    for key in (thread..plan.entries).step_by(plan.threads as usize) {
-                        if let Err(e) = bucket.set(key, plan.value(key, 0)) {
-                            eprintln!("{key} {e} {:?}", db.stats());
-                            return Err(e);
-                        }
+                    for key in plan.keys_of(thread) {
+                        bucket.set(key, plan.value(key, 0))?;
                     }
                     palisade::Result::Ok(())
                 })
@@ -245,7 +95,7 @@ fn work(plan: &Plan) -> Outcome<()> {
                 let mut random = Random::new(thread + 1 + u64::from(std::process::id()));
                 while Instant::now() < end {
                     let key = random.next() % plan.entries;
-                    if random.next() % 4 != 0 {
+                    if !random.next().is_multiple_of(4) {
                         let bytes = bucket.get(&key).expect("reads").expect("nothing is lost");
                         plan.check(key, &bytes).expect("values are what was written");
                         reads.fetch_add(1, Ordering::Relaxed);
@@ -290,7 +140,7 @@ fn measure(plan: &Plan, bucket: &Bucket<u64, Vec<u8>>) -> Outcome<()> {
     let mut read = |keys: u64, what: &str| -> Outcome<()> {
         let start = Instant::now();
         for _ in 0..COUNT {
-            bucket.get_with(&(random.next() % keys), |bytes| bytes.len())?;
+            bucket.get_with(&(random.next() % keys), Vec::len)?;
         }
         rate(what, COUNT, start);
         println!("    {} ns each", start.elapsed().as_nanos() / u128::from(COUNT));
@@ -340,7 +190,12 @@ fn run_part(plan: &Plan, part: &str) -> Outcome<()> {
     let _meter = Meter::start(plan, part)?;
     match part {
         "load" => load(plan),
-        "work" | "killed" | "unlimited" => work(plan),
+        "work" | "killed" => work(plan),
+        "unlimited" => {
+            let plan = Plan { limit: None, ..plan.clone() };
+            load(&plan)?;
+            work(&plan)
+        }
         "verify" => verify(plan),
         other => Err(format!("there is no part {other:?}").into()),
     }
@@ -369,40 +224,6 @@ fn spawn(plan: &Plan, part: &str, kill_after: Option<Duration>) -> Outcome<()> {
     if status.success() { Ok(()) } else { Err(format!("{part} failed: {status}").into()) }
 }
 
-/// Draws the memory over time, and answers the most that was seen under the limit.
-fn draw(store: &Path, limit: u64) -> Outcome<u64> {
-    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    const WIDTH: usize = 72;
-    let text = std::fs::read_to_string(store.join("memory"))?;
-    let samples: Vec<(&str, u64)> = text
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(part, bytes)| Some((part, bytes.parse().ok()?)))
-        .collect();
-    let mut most = 0;
-    println!("resident memory, each sign {} ms or more; a full block is the limit", 100);
-    let mut parts: Vec<&str> = samples.iter().map(|sample| sample.0).collect();
-    parts.dedup();
-    for part in parts {
-        let of_part: Vec<u64> =
-            samples.iter().filter(|sample| sample.0 == part).map(|sample| sample.1).collect();
-        let peak = of_part.iter().copied().max().unwrap_or(0);
-        let chunk = of_part.len().div_ceil(WIDTH).max(1);
-        let bar = |chunk: &[u64]| {
-            let bytes = chunk.iter().copied().max().unwrap_or(0);
-            BARS[usize::try_from(bytes * 8 / limit).unwrap_or(8).min(8)]
-        };
-        let line: String = of_part.chunks(chunk).map(bar).collect();
-        println!(
-            "  {part:<9} |{line}| {} MiB at most, {}% of the limit",
-            peak >> 20,
-            peak * 100 / limit
-        );
-        most = most.max(peak);
-    }
-    Ok(most)
-}
-
 fn run(plan: &Plan) -> Outcome<bool> {
     if let Some(part) = &plan.part {
         run_part(plan, part)?;
@@ -415,7 +236,7 @@ fn run(plan: &Plan) -> Outcome<bool> {
         "{} values of {} bytes, {} MiB, under a limit of {} MiB; {} threads",
         plan.entries,
         plan.value_bytes,
-        plan.entries * plan.value_bytes as u64 >> 20,
+        (plan.entries * plan.value_bytes as u64) >> 20,
         limit >> 20,
         plan.threads
     );
@@ -423,6 +244,8 @@ fn run(plan: &Plan) -> Outcome<bool> {
     spawn(plan, "work", None)?;
     spawn(plan, "killed", Some(Duration::from_secs(plan.seconds / 2)))?;
     spawn(plan, "verify", None)?;
+    // To compare with: the same without a limit.
+    spawn(plan, "unlimited", None)?;
     let most = draw(&plan.store, limit)?;
     let is_within = most <= limit / 100 * 115;
     println!("{}", if is_within { "within the limit" } else { "MORE THAN THE LIMIT ALLOWS" });
