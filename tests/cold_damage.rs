@@ -159,7 +159,7 @@ fn iterations_that_meet_damage_end_and_say_why() {
     assert!(is_told(visited.as_ref().err()), "{visited:?}");
     assert!(seen <= 100);
     let mut entries = snapshot.range::<_, _, u64>(&bucket, 90..).unwrap();
-    while let Some((key, bytes)) = entries.next() {
+    for (key, bytes) in entries.by_ref() {
         assert_eq!(version_of(*key, bytes), 1);
     }
     assert!(is_told(entries.error()));

@@ -26,6 +26,7 @@ use stamped::{stamped, version_of};
 
 const THREADS: u64 = 8;
 const KEYS: u64 = 64;
+const KEYS_LEN: usize = 64;
 const LIMIT: u64 = 256 << 10;
 
 type Values = Bucket<u64, Vec<u8>>;
@@ -56,7 +57,7 @@ fn unless_full<T>(refusals: &AtomicU64, outcome: Result<T, Error>) -> Option<T> 
     }
 }
 
-impl<'w> Hand<'w> {
+impl Hand<'_> {
     fn is_own(&self, key: u64) -> bool {
         key % THREADS == self.number
     }
@@ -227,7 +228,7 @@ fn run(durability: Durability, threads: bool) {
                 let (db, bucket, refusals) = (&db, &bucket, &refusals);
                 scope.spawn(move || {
                     let rng = Rng::new(rng::seed() ^ (number << 40));
-                    let (seen, own) = (vec![0; KEYS as usize], vec![None; KEYS as usize]);
+                    let (seen, own) = (vec![0; KEYS_LEN], vec![None; KEYS_LEN]);
                     let mut hand =
                         Hand { db, bucket, number, rng, seen, own, version: 0, refusals };
                     hand.run(rounds);
