@@ -9,7 +9,9 @@
 mod stamped;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use palisade::testing::{FaultDisk, Moment, Op};
 use palisade::{Bucket, Database, Durability, Error, FetchError, Isolation, Options};
 use palisade::{Snapshot, TransactionOptions};
 use stamped::{stamped, version_of};
@@ -169,6 +171,38 @@ fn a_snapshot_reads_what_it_saw_out_of_tables_that_are_gone() {
         db.vacuum(usize::MAX);
         db.check();
     }
+}
+
+/// A checkpoint pointed the cold version that an old snapshot sees to its own value of the key,
+/// which is newer: the version between the two was taken out of the chain meanwhile.
+#[test]
+fn an_old_snapshot_is_not_pointed_to_a_newer_value() {
+    let disk = FaultDisk::new(1);
+    let options = options(false).storage(Arc::new(disk.clone())).segment_bytes(64 << 10);
+    let db = options.open("/db").unwrap();
+    let bucket: Values = db.bucket("values").unwrap();
+    let set = |version| bucket.set(1, stamped(1, version, LENGTH)).unwrap();
+    set(1);
+    db.checkpoint().unwrap();
+    assert!(bucket.evict(&1).unwrap());
+    let old = db.snapshot();
+    set(2);
+    // The table has version 2; before it is named nobody can see that any more.
+    let (writer, writes) = (bucket.clone(), db.clone());
+    disk.observe(move |_, call, moment| {
+        if moment == Moment::Before && call.op == Op::Rename && call.path.contains("MANIFEST") {
+            writer.set(1, stamped(1, 3, LENGTH)).unwrap();
+            writes.vacuum(usize::MAX);
+        }
+    });
+    assert!(db.checkpoint().unwrap().tables > 0);
+    disk.observe(|_, _, _| {});
+    let read = |bytes: &Vec<u8>| version_of(1, bytes);
+    assert_eq!(bucket.get_with(&1, read).unwrap(), Some(3));
+    assert_eq!(old.get_with(&bucket, &1, read).unwrap(), Some(1));
+    assert_eq!(version_of(1, old.get(&bucket, &1).unwrap().unwrap()), 1);
+    drop(old);
+    db.check();
 }
 
 /// Two open transactions read the same cold values, which leave and come back under them; each

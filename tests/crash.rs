@@ -106,6 +106,18 @@ fn every_crash_leaves_a_prefix_with_all_that_was_promised() {
     report(begun, &tally, failure);
 }
 
+/// The same under a limit to the memory, with larger values, most of which are in the files only.
+#[test]
+fn every_crash_leaves_a_prefix_while_values_leave_memory_and_come_back() {
+    let begun = Instant::now();
+    let states = rng::env("CRASH_STATES", scale(300_000));
+    let (tally, failure) =
+        runs(states, |seed| Course { is_limited: true, ops_max: 150, ..Course::of(seed) });
+    report(begun, &tally, failure);
+    assert!(tally.departures > tally.lives && tally.fetches > tally.lives, "{tally:?}");
+    assert!(tally.refusals * 4 < tally.commits, "too tight: {tally:?}");
+}
+
 /// Runs the courses of these numbers, each once.
 fn each(numbers: impl Iterator<Item = u64>, course: impl Fn(u64) -> Course) {
     let (begun, mut all) = (Instant::now(), Tally::default());

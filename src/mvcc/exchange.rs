@@ -90,7 +90,8 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// Points cold versions of the value that a table has for this key to their place in that
-    /// table, if where they are now `is_old`.
+    /// table, if where they are now `is_old`. Those of older values stay where they are, and keep
+    /// their file.
     pub(crate) fn repoint(
         &self,
         place: &Place,
@@ -123,8 +124,11 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// A cold version of the newest value written at or before `written`, in a place that `is_old`;
-    /// or null.
+    /// A cold version of the newest value, if that was written at or before `written`, in a place
+    /// that `is_old`; or null.
+    ///
+    /// Of older values nobody knows whether a table has them: what stood between one of them and
+    /// the newest, and was written by then, may have been taken out of the chain.
     fn find_stale(
         &self,
         written: Timestamp,
@@ -137,11 +141,15 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: as in `land`.
             let over = unsafe { Version::over(at) };
             let own = match (over, version.commit()) {
-                (Some(over), _) => over,
-                (None, Commit::At(commit)) => commit,
-                (None, Commit::Undecided) => Timestamp::MAX,
+                (Some(over), _) => Some(over),
+                (None, Commit::At(commit)) => Some(commit),
+                // Not there any more when the chain is held.
+                (None, Commit::Undecided) => None,
             };
-            if own <= written && *wanted.get_or_insert(own) == own {
+            if let Some(own) = own {
+                if own > written || *wanted.get_or_insert(own) != own {
+                    break;
+                }
                 // SAFETY: as in `land`.
                 let place = unsafe { Version::place(at) };
                 if place.is_some_and(|place| is_old(&place)) {

@@ -23,6 +23,7 @@ fn setup(durability: Durability, segment_bytes: u32, seed: u64, sabotages: Sabot
         segment_bytes,
         table_bytes: 4096,
         flush_after_commits: None,
+        memory_limit: None,
         seed,
         sabotages,
     }

@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::witness::crash_at_calls;
 
 fn setup(seed: u64) -> Setup {
-    plan::setup(&mut Rng::new(seed), Sabotages::default())
+    plan::setup(&mut Rng::new(seed), Sabotages::default(), false)
 }
 
 /// A database with an entry in each bucket, closed.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use palisade::testing::{FaultDisk, Sabotages};
 use palisade::{Error, Receipt};
 
-use crate::engine::{Engine, Handle, blames_the_disk, recover, tell};
+use crate::engine::{Engine, Handle, Setup, blames_the_disk, recover, tell, wants_room};
 use crate::model::{Name, State, Window};
 use crate::plan::{self, Failing, Op, Planner, Scene};
 use crate::rng::Rng;
@@ -22,6 +22,8 @@ pub(crate) struct Course {
     pub(crate) effort: Effort,
     pub(crate) lives: u32,
     pub(crate) ops_max: u32,
+    /// Under a limit, so that values leave memory and come back.
+    pub(crate) is_limited: bool,
     /// What each life does, instead of what chance has it do; all but the last end in a close.
     pub(crate) script: Option<Arc<Vec<Vec<Op>>>>,
     /// What goes wrong in which life, instead of what chance has go wrong.
@@ -38,6 +40,7 @@ impl Course {
             effort: Effort::USUAL,
             lives: 2 + rng.below(4),
             ops_max: 60,
+            is_limited: false,
             script: None,
             failing: None,
         }
@@ -47,8 +50,9 @@ impl Course {
 /// Runs the course. What was seen, and what went wrong if something did.
 pub(crate) fn run(course: &Course) -> (Tally, Option<String>) {
     let mut rng = Rng::new(course.seed ^ 0xc0_a1e5);
-    let planner = Planner::new(Rng::new(rng.next()));
-    let shared = Shared::new(Rng::new(rng.next()), course.sabotages, course.effort);
+    let is_limited = course.is_limited;
+    let planner = Planner::new(Rng::new(rng.next()), is_limited);
+    let shared = Shared::new(Rng::new(rng.next()), course.sabotages, course.effort, is_limited);
     let empty: Arc<State> = Arc::default();
     let mut heir = Heir { disk: FaultDisk::new(rng.next()), allowed: Allowed::only(vec![empty]) };
     let mut driver = Driver {
@@ -120,7 +124,15 @@ impl Driver<'_> {
         let outcome = self.work(&disk, &state);
         disk.observe(|_, _, _| {});
         let mut witness = self.shared.lock();
-        witness.engine = None;
+        if let Some(engine) = witness.engine.take() {
+            let stats = engine.db.stats();
+            witness.tally.departures += stats.departures;
+            witness.tally.fetches += stats.fetches;
+            drop(witness);
+            // Dropped without the lock: closing is seen, too.
+            drop(engine);
+            witness = self.shared.lock();
+        }
         if let Some(failure) = witness.failure.take() {
             return Err(failure);
         }
@@ -168,7 +180,9 @@ impl Driver<'_> {
                 return self.after_poison(disk, &engine).map(|()| None);
             }
         }
-        engine.shows_one_of(self.shared.lock().window.after_kill())?;
+        // The witness sees what reading asks of the disk, so it is not locked meanwhile.
+        let states = self.shared.lock().window.after_kill().to_vec();
+        engine.shows_one_of(&states)?;
         match self.planner.rng.below(100) {
             _ if self.course.script.is_some() && self.life + 1 < self.course.lives => {
                 self.close(disk, engine, true)
@@ -182,7 +196,7 @@ impl Driver<'_> {
     /// Opens the database; a failing call may make that take more than one attempt.
     fn open(&mut self, disk: &FaultDisk) -> Result<(Engine, u64), String> {
         loop {
-            let setup = plan::setup(&mut self.planner.rng, self.course.sabotages);
+            let setup = self.setup();
             self.last = format!("opening, {setup:?}");
             self.shared.lock().waits_for_syncs =
                 setup.is_full() || setup.flush_after_commits.is_some();
@@ -200,6 +214,11 @@ impl Driver<'_> {
         }
     }
 
+    fn setup(&mut self) -> Setup {
+        let Course { sabotages, is_limited, .. } = *self.course;
+        plan::setup(&mut self.planner.rng, sabotages, is_limited)
+    }
+
     /// Whether nothing goes wrong that the engine may tell of.
     fn is_calm(&self) -> bool {
         match self.course.scene {
@@ -212,6 +231,9 @@ impl Driver<'_> {
     /// An error is a failure of the run unless something was made to go wrong.
     fn excuse(&mut self, error: &Error) -> Result<(), String> {
         self.shared.lock().tally.refusals += 1;
+        if self.course.is_limited && wants_room(error) {
+            return Ok(());
+        }
         if self.is_calm() || blames_the_disk(error) {
             return Err(format!("refused: {}", tell(error)));
         }
@@ -241,7 +263,8 @@ impl Driver<'_> {
         if outcome.is_ok() && interlude.is_none() {
             return Ok(Ended::Well);
         }
-        engine.shows_one_of(self.shared.lock().window.after_power_cut())?;
+        let states = self.shared.lock().window.after_power_cut().to_vec();
+        engine.shows_one_of(&states)?;
         Ok(Ended::Refused)
     }
 
@@ -338,6 +361,8 @@ impl Driver<'_> {
             let plan = self.planner.insertion(name);
             match engine.transact(&plan) {
                 Err(Error::Log(palisade::WalError::Poisoned { .. })) => {}
+                // It asks for room first, which is made by what can no longer be written.
+                Err(error) if self.course.is_limited && wants_room(&error) => {}
                 other => return Err(format!("a write after the log failed: {other:?}")),
             }
             engine.shows_one_of(&states)?;
@@ -371,7 +396,7 @@ impl Driver<'_> {
             return Ok(None);
         }
         let seed = self.planner.rng.next();
-        let setup = plan::setup(&mut self.planner.rng, self.course.sabotages);
+        let setup = self.setup();
         disk.set_capacity(None);
         let (_, recovery, _) = recover(&disk.crash(seed), &setup)?;
         if !recovery.was_closed || recovery.discarded_bytes > 0 {

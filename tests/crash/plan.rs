@@ -43,6 +43,8 @@ pub(crate) struct Habits {
     huge_every: u32,
     checkpoint_percent: u32,
     catalog_percent: u32,
+    /// There is a limit to the memory.
+    is_limited: bool,
 }
 
 impl Habits {
@@ -57,12 +59,26 @@ impl Habits {
             huge_every: if rng.percent(30) { 40 } else { 0 },
             checkpoint_percent: 2 + rng.below(12),
             catalog_percent: 1 + rng.below(10),
+            is_limited: false,
+        }
+    }
+
+    /// Few buckets of large values, which have no room in memory all at once.
+    fn limited(self) -> Self {
+        Self {
+            keys: 16 + self.keys / 2,
+            names_max: 1 + self.names_max % 2,
+            steps_max: self.steps_max.min(3),
+            length: None,
+            huge_every: 0,
+            is_limited: true,
+            ..self
         }
     }
 }
 
 /// How the database is opened for one life.
-pub(crate) fn setup(rng: &mut Rng, sabotages: Sabotages) -> Setup {
+pub(crate) fn setup(rng: &mut Rng, sabotages: Sabotages, is_limited: bool) -> Setup {
     let durability = if rng.percent(50) { Durability::Full } else { Durability::Relaxed };
     Setup {
         durability,
@@ -71,6 +87,7 @@ pub(crate) fn setup(rng: &mut Rng, sabotages: Sabotages) -> Setup {
         flush_after_commits: rng.percent(30).then(|| u64::from(1 + rng.below(12))),
         seed: rng.next(),
         sabotages,
+        memory_limit: is_limited.then(|| 1024 * u64::from(16 + rng.below(12))),
     }
 }
 
@@ -116,8 +133,9 @@ pub(crate) struct Planner {
 }
 
 impl Planner {
-    pub(crate) fn new(mut rng: Rng) -> Self {
+    pub(crate) fn new(mut rng: Rng, is_limited: bool) -> Self {
         let habits = Habits::pick(&mut rng);
+        let habits = if is_limited { habits.limited() } else { habits };
         Self { rng, habits, tag: 0 }
     }
 
@@ -162,7 +180,9 @@ impl Planner {
     }
 
     fn interludes(&mut self, open: &BTreeSet<Name>) -> Vec<Plan> {
-        let count = if self.rng.percent(30) { 0 } else { self.rng.below(8) };
+        // A commit inside of a checkpoint, on its thread, would wait for it if it needed room.
+        let none = self.habits.is_limited || self.rng.percent(30);
+        let count = if none { 0 } else { self.rng.below(8) };
         let mut plan = || Plan { is_raised: false, ..self.plan_of(open, 6) };
         (0..count).map(|_| plan()).collect()
     }
@@ -222,6 +242,7 @@ impl Planner {
                 _ => self.rng.below(60),
             }
         };
+        let length = if self.habits.is_limited { 1200 + length } else { length };
         let length = self.habits.length.unwrap_or(Value::LENGTH_MIN + length as usize);
         Value { tag: self.tag, length }
     }

@@ -110,6 +110,7 @@ impl Course {
                 segment_bytes: 4096 * (2 + rng.below(4)),
                 table_bytes: 2048,
                 flush_after_commits: (!is_full).then_some(7),
+                memory_limit: None,
                 seed: rng.next(),
                 sabotages,
             },

@@ -39,6 +39,9 @@ pub(crate) struct Tally {
     /// Calls to the engine that were refused, and those after which it was poisoned.
     pub(crate) refusals: u64,
     pub(crate) poisonings: u64,
+    /// Values that left memory in these lives, and that came back.
+    pub(crate) departures: u64,
+    pub(crate) fetches: u64,
 }
 
 impl Tally {
@@ -53,6 +56,8 @@ impl Tally {
         self.checkpoints += other.checkpoints;
         self.refusals += other.refusals;
         self.poisonings += other.poisonings;
+        self.departures += other.departures;
+        self.fetches += other.fetches;
     }
 }
 
@@ -114,6 +119,7 @@ pub(crate) struct Witness {
     pub(crate) rng: Rng,
     sabotages: Sabotages,
     effort: Effort,
+    is_limited: bool,
     seen: u32,
     pub(crate) heir: Option<Heir>,
     pub(crate) tally: Tally,
@@ -127,7 +133,7 @@ pub(crate) struct Witness {
 pub(crate) struct Shared(Arc<Mutex<Witness>>);
 
 impl Shared {
-    pub(crate) fn new(rng: Rng, sabotages: Sabotages, effort: Effort) -> Self {
+    pub(crate) fn new(rng: Rng, sabotages: Sabotages, effort: Effort, is_limited: bool) -> Self {
         Self(Arc::new(Mutex::new(Witness {
             window: Window::new(Arc::default()),
             opening: None,
@@ -139,6 +145,7 @@ impl Shared {
             rng,
             sabotages,
             effort,
+            is_limited,
             seen: 0,
             heir: None,
             tally: Tally::default(),
@@ -300,6 +307,7 @@ impl Witness {
             tally: &mut self.tally,
             sabotages: self.sabotages,
             effort: self.effort,
+            is_limited: self.is_limited,
             depth: 0,
         };
         judge.judge(disk, allowed)
@@ -312,6 +320,7 @@ struct Judge<'a> {
     tally: &'a mut Tally,
     sabotages: Sabotages,
     effort: Effort,
+    is_limited: bool,
     depth: u32,
 }
 
@@ -319,7 +328,7 @@ impl Judge<'_> {
     /// The state that the image holds, which must be one of those allowed.
     fn judge(&mut self, image: &FaultDisk, allowed: &Allowed) -> Result<Arc<State>, String> {
         self.tally.states += 1;
-        let setup = plan::setup(self.rng, self.sabotages);
+        let setup = plan::setup(self.rng, self.sabotages, self.is_limited);
         let is_deep = self.depth == 0 && self.rng.below(self.effort.deep_every) == 0;
         let every = self.effort.deep_calls;
         let inner = is_deep.then(|| crash_at_calls(image, self.rng.next(), every));
