@@ -225,7 +225,7 @@ impl Engine {
         } else {
             self.bury(table);
         }
-        let parted_max = self.parted_max(table);
+        let parted_max = parted_max(table);
         let mut refusals = 0;
         // More of what stays for readers would be of no help.
         while evicted.bytes < bytes && table.parted() < parted_max {
@@ -251,14 +251,6 @@ impl Engine {
             }
         }
         evicted
-    }
-
-    /// How many values may have left memory but for their readers, which only takes more: what is
-    /// set aside of the limit has room for them.
-    fn parted_max(&self, table: &dyn AnyTable) -> usize {
-        let limit = table.gauges().iter().map(|gauge| gauge.limit()).min().unwrap_or(u64::MAX);
-        let room = limit / SET_ASIDE / 2 / table.stub_bytes();
-        usize::try_from(room).unwrap_or(usize::MAX).clamp(1, PARTED_MAX)
     }
 
     /// Takes out what has left memory but for its readers. Answers how many bytes that frees.
@@ -299,4 +291,12 @@ impl Engine {
     fn retains_versions(&self) -> bool {
         self.catalog().tables().iter().any(|table| table.bytes().retained > 0)
     }
+}
+
+/// How many values may have left memory but for their readers, which only takes more: what is set
+/// aside of the limit has room for them.
+fn parted_max(table: &dyn AnyTable) -> usize {
+    let limit = table.gauges().iter().map(|gauge| gauge.limit()).min().unwrap_or(u64::MAX);
+    let room = limit / SET_ASIDE / 2 / table.stub_bytes();
+    usize::try_from(room).unwrap_or(usize::MAX).clamp(1, PARTED_MAX)
 }
