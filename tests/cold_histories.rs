@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::engine::Engine;
+use common::engine::{Engine, left};
 use common::lockstep::Counts;
 use common::program::{Profile, Window};
 use common::rng::{env, seed};
@@ -55,9 +55,11 @@ fn histories(name: &str, profile: Profile, durability: Durability, policy: Evict
         let cut = u8::try_from(chunk % 9).expect("is below nine");
         Engine::cold(options(durability, false), profile.level, cut, policy)
     };
+    let before = left();
     let counts = shrink::volume(open, volume)
         .unwrap_or_else(|failure| panic!("{name}: {}", failure.report()));
     show(name, &counts);
+    assert!(left() - before > histories / 10, "{name}: {} values left", left() - before);
     assert!(counts.histories >= histories);
 }
 

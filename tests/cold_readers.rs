@@ -188,11 +188,11 @@ fn an_old_snapshot_is_not_pointed_to_a_newer_value() {
     let old = db.snapshot();
     set(2);
     // The table has version 2; before it is named nobody can see that any more.
-    let (writer, writes) = (bucket.clone(), db.clone());
+    let (to, sweeper) = (bucket.clone(), db.clone());
     disk.observe(move |_, call, moment| {
         if moment == Moment::Before && call.op == Op::Rename && call.path.contains("MANIFEST") {
-            writer.set(1, stamped(1, 3, LENGTH)).unwrap();
-            writes.vacuum(usize::MAX);
+            to.set(1, stamped(1, 3, LENGTH)).unwrap();
+            sweeper.vacuum(usize::MAX);
         }
     });
     assert!(db.checkpoint().unwrap().tables > 0);

@@ -255,7 +255,9 @@ impl<K: Name> World<K> {
                 let high = if gone.len() < 9 { high } else { gone[8].clone() };
                 let gone = model.range(&low..&high).map(|it| it.0.clone()).collect::<Vec<_>>();
                 assert_eq!(bucket.remove_range(&low..&high).unwrap(), gone.len());
-                gone.iter().for_each(|key| drop(model.remove(key)));
+                for key in &gone {
+                    model.remove(key);
+                }
             }
             _ => assert!(with_room(&self.db, || bucket.remove(&key)) == model.remove(&key)),
         }

@@ -248,6 +248,13 @@ impl<V: Stamp> Engine<V> {
     }
 }
 
+/// How many entries, or values, have left since they were asked to, in all stores.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn left() -> u64 {
+    LEFT.load(Ordering::Relaxed)
+}
+
 /// Room for the entries of the eight keys, for what open transactions hold of them, and for some
 /// of the others.
 const COLD_LIMIT: u64 = 48 << 10;
@@ -467,7 +474,8 @@ impl<V: Stamp> Store for Engine<V> {
     fn evict(&self, key: Key) {
         if self.cache.policy.is_some() {
             let (bucket, name) = self.of(key);
-            bucket.evict(name).expect("the bucket is a cache");
+            let has_left = bucket.evict(name).expect("the bucket evicts");
+            LEFT.fetch_add(u64::from(has_left), Ordering::Relaxed);
         }
     }
 
