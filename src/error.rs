@@ -134,8 +134,8 @@ pub enum Error {
         bucket: Arc<str>,
     },
 
-    /// Entries of a durable bucket do not leave by themselves. Use a volatile bucket for a cache.
-    #[error("bucket {bucket:?} is durable, so its entries cannot leave by themselves")]
+    /// Entries of a durable bucket do not expire. Use a volatile bucket for a cache.
+    #[error("bucket {bucket:?} is durable, so its entries cannot expire")]
     DurableCache {
         /// The name of the bucket.
         bucket: Arc<str>,

@@ -176,8 +176,6 @@ fn a_log_larger_than_the_limit_is_recovered() {
 /// An opening brings all that the log has into memory, and lets nothing leave before the first
 /// commit that needs room.
 #[test]
-#[ignore = "fails until an opening makes room: cargo test --features testing --test cold -- \
-            --ignored"]
 fn the_limit_holds_after_an_opening_with_a_long_log() {
     const LIMIT: u64 = 512 << 10;
     let (_folder, db) = recovered(LIMIT, false, false);

@@ -428,8 +428,6 @@ fn a_snapshot_that_pins_everything_refuses_commits_until_it_is_gone() {
 /// What a snapshot needs was superseded by places in files all the same, which took more memory,
 /// and nobody had reserved it: 80 bytes for each value that was in memory.
 #[test]
-#[ignore = "fails until what cannot leave is left alone: cargo test --features testing --test \
-            cold_readers -- --ignored"]
 fn the_limit_holds_while_nothing_can_leave() {
     let (_folder, db, bucket) = filled(false);
     let snapshot = db.snapshot();

@@ -402,7 +402,8 @@ fn cache_is_volatile() {
     let folder = tempfile::tempdir().unwrap();
     let db = Database::open(folder.path()).unwrap();
     let options = || BucketOptions::<u64, u64>::new().evict(EvictionPolicy::Lru);
-    assert!(matches!(db.bucket_with("cache", options()), Err(Error::DurableCache { .. })));
+    let expiring = options().time_to_live(Duration::from_secs(60));
+    assert!(matches!(db.bucket_with("cache", expiring), Err(Error::DurableCache { .. })));
     let cache = db.volatile_bucket_with("cache", options().memory_limit(20_000)).unwrap();
     for key in 0..2000 {
         cache.insert(key, key).unwrap();

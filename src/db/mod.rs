@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::codec::{Decode, Encode};
 use crate::error::{Error, Result};
+use crate::id::BucketId;
 use crate::mvcc::{Key, Value};
 use crate::sync::{Arc, Mutex};
 use crate::txn::{Bucket, Engine, Receipt, Snapshot, Transaction, TransactionOptions, run};
@@ -167,7 +168,7 @@ impl Database {
         self.check_measured::<K, V>(name)?;
         let engine = self.engine();
         let id = match self.archive() {
-            Some(archive) => archive.open_bucket::<K, V>(engine, name, None)?,
+            Some(archive) => settled(engine, archive.open_bucket::<K, V>(engine, name, None)?),
             None => engine.catalog().open::<K, V>(name)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
@@ -195,7 +196,7 @@ impl Database {
         let terms = options.terms(name, engine.has_memory_limit())?;
         let id = match self.archive() {
             Some(_) if expires => return Err(Error::DurableCache { bucket: name.into() }),
-            Some(archive) => archive.open_bucket(engine, name, Some(terms))?,
+            Some(archive) => settled(engine, archive.open_bucket(engine, name, Some(terms))?),
             None => engine.catalog().create(name, terms)?,
         };
         Ok(Bucket::new(Arc::clone(engine), id))
@@ -481,6 +482,12 @@ impl Database {
     pub fn stats(&self) -> Stats {
         Stats::of(self.engine())
     }
+}
+
+/// A bucket that was opened, and has let values leave for which there was no room.
+fn settled(engine: &Engine, bucket: BucketId) -> BucketId {
+    engine.settle_in(bucket);
+    bucket
 }
 
 impl fmt::Debug for Database {

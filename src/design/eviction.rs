@@ -21,8 +21,9 @@
 //! there is no room, the committing thread makes some: it sweeps a little, then evicts from the
 //! bucket if that is a cache or durable, or from all of these if it is the database's limit. If
 //! that does not help, the commit is refused with
-//! [`Error::MemoryLimit`](crate::Error::MemoryLimit). What only removes is never refused. Old versions that a snapshot needs count: a snapshot that is
-//! kept open can fill a bucket.
+//! [`Error::MemoryLimit`](crate::Error::MemoryLimit). What only removes is never refused. Old
+//! versions that a snapshot needs count: a snapshot that is kept open can fill a bucket. What is
+//! left of an entry of a cache that a snapshot keeps from going does not.
 //!
 //! Not counted for a limit are private writes of open transactions, the record of what committed
 //! while they ran ([`Options::retained_bytes_max`](crate::Options::retained_bytes_max)), and what

@@ -25,6 +25,11 @@ use crate::sync::{Arc, AtomicU64, Ordering, thread_shard};
 
 const SHARDS: usize = 4;
 
+/// The part of the limit of a durable database, or bucket, that is set aside for what is not
+/// counted: mapped segments of the log, indexes of files, buffers, and what was let go and not
+/// freed yet; and for what it takes to let values leave that stay for readers.
+pub(crate) const SET_ASIDE: u64 = 16;
+
 /// A change in what a bucket takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delta {

@@ -56,6 +56,8 @@ pub(crate) enum Wanted {
 pub(crate) trait Departing {
     /// How many there are.
     fn len(&self) -> usize;
+    /// How many were asked to leave, whether they can or not.
+    fn asked(&self) -> usize;
     /// How far the search came, if there was one for expired entries.
     fn search(&self) -> Search;
     /// Gives the stubs their commit time.
@@ -70,6 +72,8 @@ pub(crate) trait Departing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenOff {
     pub(crate) entries: u64,
+    /// How many were asked to leave, whether they could or not.
+    pub(crate) asked: usize,
     /// Bytes that left memory at once; the rest leaves when no snapshot needs it.
     pub(crate) bytes: u64,
     /// Versions that stay for snapshots.
@@ -80,7 +84,7 @@ pub(crate) struct SeenOff {
 
 impl SeenOff {
     pub(crate) const NOTHING: Self =
-        Self { entries: 0, bytes: 0, retained: 0, search: Search::NONE };
+        Self { entries: 0, asked: 0, bytes: 0, retained: 0, search: Search::NONE };
 }
 
 /// A version to be put on a record, in a leaked box, and what it is for.
@@ -157,6 +161,7 @@ struct One<K: Key, V: Value> {
 pub(crate) struct Batch<'t, K: Key, V: Value> {
     table: &'t Table<K, V>,
     ones: Vec<One<K, V>>,
+    asked: usize,
     search: Search,
 }
 
@@ -167,7 +172,7 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
+    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE };
     match wanted {
         Wanted::Room(bytes) => batch.make_room(bytes, owner, guard),
         Wanted::Expired(budget) => batch.find_expired(budget, owner, guard),
@@ -182,7 +187,7 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), search: Search::NONE };
+    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE };
     let Some(record) = record else { return batch };
     // Held until the stub is in its chain (shelf invariant 3).
     let files = table.shelf().map(Shelf::files);
@@ -201,6 +206,7 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
         // Held until every stub is in its chain (shelf invariant 3).
         let files = self.table.shelf().map(Shelf::files);
         let mut buffers = (Vec::new(), Vec::new());
+        self.asked = picked.victims.len();
         for victim in picked.victims {
             let record = victim.record(guard);
             let stub = leave(self.table, files.as_deref(), record, &mut buffers, guard);
@@ -272,6 +278,10 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         self.ones.len()
     }
 
+    fn asked(&self) -> usize {
+        self.asked
+    }
+
     fn search(&self) -> Search {
         self.search
     }
@@ -287,7 +297,8 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
         let table = self.table;
         let weigher = table.weigher();
         let mut seen_off =
-            SeenOff { entries: self.ones.len() as u64, search: self.search, ..SeenOff::NOTHING };
+            SeenOff { entries: self.ones.len() as u64, asked: self.asked, ..SeenOff::NOTHING };
+        seen_off.search = self.search;
         let (mut delta, mut pruned) = (Delta::default(), 0);
         for one in &self.ones {
             // SAFETY: a record whose newest version is this young does not die.

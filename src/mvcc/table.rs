@@ -16,7 +16,7 @@ use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
 #[cfg(feature = "testing")]
 use crate::mvcc::account::Bytes;
-use crate::mvcc::account::{Account, Delta, Gauge, signed};
+use crate::mvcc::account::{Account, Delta, Gauge, Reserved, SET_ASIDE, signed};
 use crate::mvcc::codec::Stored;
 use crate::mvcc::exchange::Landed;
 use crate::mvcc::expiry::{Expired, Expiry};
@@ -44,6 +44,8 @@ pub(crate) struct Table<K: Key, V: Value> {
     stored: Option<Stored<K, V>>,
     /// The files that values may leave memory for, if they do.
     shelf: Option<Shelf>,
+    /// A part of the bucket's limit.
+    _set_aside: Option<Reserved>,
     weigher: Arc<Weigher<K, V>>,
     account: Account,
     expiry: Option<Expiry>,
@@ -107,11 +109,14 @@ impl<K: Key, V: Value> Table<K, V> {
         let weigher = Arc::new(terms.weigher);
         let reside = |retention| Residence::new(retention, Arc::clone(&weigher), capacity);
         let is_shelved = terms.stored.is_some() && terms.retention.is_some();
+        let limited = own.as_ref().filter(|_| is_shelved);
+        let set_aside = limited.map(|gauge| gauge.reserve_anyway(gauge.limit() / SET_ASIDE));
         Self {
             id,
             residence: terms.retention.map(reside),
             index: SkipList::new(),
             shelf: is_shelved.then(Shelf::default),
+            _set_aside: set_aside,
             stored: terms.stored,
             account: Account::new(own.into_iter().chain(database.cloned())),
             expiry: terms.expires.then(|| Expiry::new(terms.ttl)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
-use crate::mvcc::account::Reserved;
+use crate::mvcc::account::{Reserved, SET_ASIDE};
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::{Horizons, Swept};
 use crate::mvcc::tables::AnyTable;
@@ -55,10 +55,6 @@ pub(crate) struct Engine {
     /// A part of the limit for what a durable database keeps in memory besides entries.
     _set_aside: Option<Reserved>,
 }
-
-/// The part of the limit that is set aside: for mapped segments of the log, indexes of tables,
-/// buffers, and what was let go and not freed yet.
-const SET_ASIDE: u64 = 16;
 
 impl Engine {
     /// An engine for a database that lives in memory.

@@ -50,7 +50,8 @@ impl Engine {
         let pending = log.prepare(&registration, None, Footprint::default(), &guard);
         let batch = choose(pending.status(), &guard);
         let mut undecided = Undecided { batch, guard: &guard, is_linked: false };
-        let nothing = SeenOff { search: undecided.batch.search(), ..SeenOff::NOTHING };
+        let (asked, search) = (undecided.batch.asked(), undecided.batch.search());
+        let nothing = SeenOff { asked, search, ..SeenOff::NOTHING };
         if undecided.batch.len() == 0 {
             drop(undecided);
             drop(pending);

@@ -20,7 +20,7 @@
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
 use crate::id::BucketId;
-use crate::mvcc::account::{Gauge, Reserved};
+use crate::mvcc::account::{Gauge, Reserved, SET_ASIDE};
 use crate::mvcc::departure::{BATCH, Wanted};
 use crate::mvcc::place::FetchError;
 use crate::mvcc::tables::AnyTable;
@@ -44,6 +44,8 @@ const OVERSHOOT: u64 = 512;
 const FUTILE_MAX: usize = 3;
 /// Values that have left memory but for their readers, at most, before no more are asked to.
 const PARTED_MAX: usize = 1024;
+/// Batches in a row of which nothing can leave, before the search for more is given up.
+const REFUSALS_MAX: usize = 8;
 /// A part of a limit that values read back may take above it (4).
 const EXCESS: u64 = 16;
 
@@ -84,6 +86,16 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Makes room after a bucket was brought into memory: what its log has came without asking. If
+    /// there is none, the next commit is told.
+    pub(crate) fn settle_in(&self, bucket: BucketId) {
+        let table = self.catalog().tables().get(bucket);
+        let needs = Needs { adds: 0, removes_only: false };
+        if table.shelf().is_some() {
+            let _ = self.reserve(table, needs, &mut Vec::new());
+        }
     }
 
     fn reserve_at(
@@ -213,13 +225,21 @@ impl Engine {
         } else {
             self.bury(table);
         }
+        let parted_max = parted_max(table);
+        let mut refusals = 0;
         // More of what stays for readers would be of no help.
-        while evicted.bytes < bytes && table.parted() < PARTED_MAX {
+        while evicted.bytes < bytes && table.parted() < parted_max {
             let wanted = Wanted::Room(bytes - evicted.bytes);
             let depart = |owner, guard: &Guard<'_>| table.depart(wanted, owner, guard);
             let seen_off = self.let_leave(depart);
             evicted.bytes += seen_off.bytes;
             if seen_off.bytes > 0 {
+                continue;
+            }
+            if is_durable && seen_off.entries == 0 && seen_off.asked > 0 && refusals < REFUSALS_MAX
+            {
+                // They are not in the files, or what is there is damaged. Others may be.
+                refusals += 1;
                 continue;
             }
             let parted = if seen_off.entries > 0 { self.part_unconfirmed(table) } else { 0 };
@@ -271,4 +291,12 @@ impl Engine {
     fn retains_versions(&self) -> bool {
         self.catalog().tables().iter().any(|table| table.bytes().retained > 0)
     }
+}
+
+/// How many values may have left memory but for their readers, which only takes more: what is set
+/// aside of the limit has room for them.
+fn parted_max(table: &dyn AnyTable) -> usize {
+    let limit = table.gauges().iter().map(|gauge| gauge.limit()).min().unwrap_or(u64::MAX);
+    let room = limit / SET_ASIDE / 2 / table.stub_bytes();
+    usize::try_from(room).unwrap_or(usize::MAX).clamp(1, PARTED_MAX)
 }
