@@ -102,8 +102,8 @@ fn departure<K: Key, V: Value>(record: &Record<K, V>, guard: &Guard<'_>) -> Opti
     Some(Stub { boxed: Version::departure(over), leaving, over })
 }
 
-/// The cold version for an entry, if its value is in memory, and in the files. Buffers are for the
-/// key and for a block.
+/// The cold version for an entry, if its value is in memory, takes more room there than that
+/// version does, and is in the files. Buffers are for the key and for a block.
 fn cold<K: Key, V: Value>(
     table: &Table<K, V>,
     files: &Files,
@@ -112,6 +112,9 @@ fn cold<K: Key, V: Value>(
     guard: &Guard<'_>,
 ) -> Option<Stub<V>> {
     let version = record.newest_value(guard).filter(|version| !version.is_cold())?;
+    if table.weigher().version(version) <= Weigher::<K, V>::cold() {
+        return None;
+    }
     let over = record.newest_written(guard)?;
     let codec = &table.stored()?.codec;
     let find = || {

@@ -26,6 +26,7 @@ use crate::mvcc::record::Record;
 use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::view::{Item, ReadView};
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 
@@ -68,7 +69,8 @@ pub(super) fn compare<K: Key, V: Value>(
     codec(table).compare(one, other)
 }
 
-/// Puts one entry into the table: `None` removes (keeps 1). With a place the value stays there.
+/// Puts one entry into the table: `None` removes (keeps 1). With a place the value stays there,
+/// unless it is small.
 pub(super) fn load<K: Key, V: Value>(
     table: &Table<K, V>,
     key: &[u8],
@@ -83,7 +85,7 @@ pub(super) fn load<K: Key, V: Value>(
         remove(table, &key, at, guard);
         return Ok(());
     };
-    match place {
+    match place.filter(|_| value.len() > Weigher::<K, V>::cold()) {
         Some(place) => put_cold(table, key, place, at, guard),
         None => put(table, key, (codec.decode_value)(value)?, at, guard),
     }
