@@ -132,7 +132,7 @@ impl Handle {
         // What is not in memory is not kept there.
         match self {
             Self::Numbers(bucket) => {
-                snapshot.iter(bucket)?.visit(|key, value| add(u16::try_from(*key).ok(), value))?
+                snapshot.iter(bucket)?.visit(|key, value| add(u16::try_from(*key).ok(), value))?;
             }
             Self::Words(bucket) => snapshot
                 .iter(bucket)?

@@ -125,9 +125,9 @@ impl Driver<'_> {
         disk.observe(|_, _, _| {});
         let mut witness = self.shared.lock();
         if let Some(engine) = witness.engine.take() {
-            let stats = engine.db.stats();
-            witness.tally.departures += stats.departures;
-            witness.tally.fetches += stats.fetches;
+            let counts = engine.db.stats();
+            witness.tally.departures += counts.departures;
+            witness.tally.fetches += counts.fetches;
             drop(witness);
             // Dropped without the lock: closing is seen, too.
             drop(engine);

@@ -104,6 +104,7 @@ pub(crate) struct Heir {
 
 /// What is known of one life, and what was seen of it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Witness {
     pub(crate) window: Window,
     /// While the database is being opened: what a crash may leave.
