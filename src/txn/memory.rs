@@ -104,7 +104,7 @@ impl Engine {
         table: &dyn AnyTable,
         needs: Needs,
     ) -> Result<Reserved> {
-        let mut futile = 0;
+        let (mut futile, mut has_vacuumed) = (0, false);
         loop {
             let full = match gauge.reserve(needs.adds) {
                 Ok(reserved) => return Ok(reserved),
@@ -121,11 +121,15 @@ impl Engine {
             futile += 1;
             // A checkpoint that is under way holds values back that leave meanwhile; to wait for a
             // save is to wait for the end of its snapshot, too.
-            let saved = self.save(gauge, table);
-            if !saved || futile == FUTILE_MAX {
-                // What was removed, and is not swept yet.
-                self.vacuum(usize::MAX);
+            if self.save(gauge, table) {
+                continue;
             }
+            if has_vacuumed {
+                futile = FUTILE_MAX;
+            }
+            // What was removed, and is not swept yet.
+            self.vacuum(usize::MAX);
+            has_vacuumed = true;
         }
     }
 

@@ -36,7 +36,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 type Touched = BTreeMap<StoredId, Vec<Box<[u8]>>>;
 
 impl Store {
-    /// Saves since somebody needs room. Answers whether that was done, by whomever (keeps 3).
+    /// Saves since somebody needs room. Answers whether that was done, by whomever (keeps 3); not
+    /// if there is nothing to save, and no checkpoint under way.
     pub(super) fn save_for_room(&self, engine: &Arc<Engine>) -> bool {
         // Relaxed: the number changes under the lock, and to miss a change is to save once more.
         let saves = || self.saves.load(Ordering::Relaxed);
@@ -44,18 +45,22 @@ impl Store {
         self.is_short.fetch_add(1, Ordering::Relaxed);
         let outcome = loop {
             if saves() != before {
-                break Ok(());
+                break Ok(true);
             }
-            if let Some(mut progress) = self.checkpoint.try_lock_for(PATIENCE) {
-                break if saves() == before {
-                    self.save_now(engine, &mut progress)
-                } else {
-                    Ok(())
-                };
-            }
+            let Some(mut progress) = self.checkpoint.try_lock_for(PATIENCE) else { continue };
+            break match () {
+                () if saves() != before => Ok(true),
+                () if self.is_saved() => Ok(false),
+                () => self.save_now(engine, &mut progress).map(|()| true),
+            };
         };
         self.is_short.fetch_sub(1, Ordering::Relaxed);
-        outcome.inspect_err(|error| tracing::warn!(%error, "no room can be made")).is_ok()
+        outcome.inspect_err(|error| tracing::warn!(%error, "no room can be made")).unwrap_or(false)
+    }
+
+    /// Whether nothing was written since the last save.
+    fn is_saved(&self) -> bool {
+        self.wal.position() == self.needed()
     }
 
     /// Whether somebody waits for room.
@@ -72,6 +77,11 @@ impl Store {
     /// The same, by whoever has the lock of checkpoints.
     pub(super) fn save_now(&self, engine: &Arc<Engine>, progress: &mut Progress) -> Result<()> {
         self.wal.check()?;
+        if self.is_saved() {
+            // Relaxed: under the lock of checkpoints. Who waited has waited for a snapshot's end.
+            self.saves.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         let end = self.wal.position();
         // At first: a bucket that is opened from here on has nothing before `end` that is not in
         // its delta.
