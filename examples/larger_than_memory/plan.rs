@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn of_arguments() -> Outcome<Self> {
         let mut plan = Self {
-            store: std::env::temp_dir().join("palisade-larger-than-memory"),
+            store: std::env::temp_dir().join(format!("palisade-{}", std::process::id())),
             entries: 1_000_000,
             value_bytes: 4096,
             limit: Some(512 << 20),
