@@ -28,7 +28,8 @@ use inverted::{Index, Tally};
 use rng::{Rng, seed};
 use sources::gather;
 
-const FILES: usize = 150;
+/// Many more than six lives of a few milliseconds each can index.
+const FILES: usize = 2000;
 
 fn write_text(path: &Path, rng: &mut Rng) {
     let words = 20 + rng.below(120);
