@@ -2,6 +2,7 @@
 //! they save is newer than ranges that the same checkpoint has written already.
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::indexing_slicing, reason = "a wrong index fails the test")]
 
 #[path = "common/stamped.rs"]
 #[allow(dead_code, reason = "shared with tests that use other parts of it")]
