@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use palisade::{Bucket, Database, Durability, Options};
-use stamped::{stamped, version_of};
+use stamped::{Backwards, stamped, version_of};
 
 const KEYS: u64 = 1000;
 const LENGTH: usize = 2000;
@@ -69,4 +69,22 @@ fn what_is_saved_beside_a_checkpoint_survives_the_next_one() {
         }
         db.check();
     }
+}
+
+/// Values did not leave of keys whose encodings do not sort as the keys do: a save wrote them where
+/// they are not looked for.
+#[test]
+fn values_leave_whatever_the_order_of_the_encoded_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new().durability(Durability::Relaxed).threads(false);
+    let db = options.memory_limit(LIMIT).open(folder.path()).unwrap();
+    let bucket = db.bucket::<Backwards, Vec<u8>>("values").unwrap();
+    for key in 0..2 * KEYS {
+        bucket.set(Backwards(key), stamped(key, 1, LENGTH)).unwrap();
+    }
+    for key in 0..2 * KEYS {
+        assert_eq!(version_of(key, &bucket.get(&Backwards(key)).unwrap().unwrap()), 1);
+    }
+    assert!(db.stats().memory.buckets.total() <= LIMIT);
+    db.check();
 }

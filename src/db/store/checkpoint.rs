@@ -81,7 +81,15 @@ struct Rewritten {
 impl Store {
     /// Writes what changed since the last checkpoint, and lets the log before it go.
     pub(in crate::db) fn checkpoint(&self, engine: &Arc<Engine>) -> Result<Checkpointed> {
-        let mut progress = self.checkpoint.lock();
+        self.checkpoint_now(engine, &mut self.checkpoint.lock())
+    }
+
+    /// The same, by whoever has the lock of checkpoints.
+    pub(super) fn checkpoint_now(
+        &self,
+        engine: &Arc<Engine>,
+        progress: &mut Progress,
+    ) -> Result<Checkpointed> {
         self.wal.check()?;
         let end = self.wal.position();
         progress.has_saved = false;
@@ -91,7 +99,7 @@ impl Store {
         let mut done = Vec::new();
         let rewritten = plan.spans.into_iter().try_for_each(|span| {
             done.push(Rewritten { span, ranges: Vec::new() });
-            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last, &mut progress))
+            done.last_mut().map_or(Ok(()), |last| self.rewrite(engine, last, progress))
         });
         if let Err(error) = rewritten {
             let tables = done.iter().flat_map(|it| &it.ranges).filter_map(|it| it.table.as_ref());

@@ -51,7 +51,7 @@ impl Store {
             break match () {
                 () if saves() != before => Ok(true),
                 () if self.is_saved() => Ok(false),
-                () => self.save_now(engine, &mut progress).map(|()| true),
+                () => self.save_or_rewrite(engine, &mut progress).map(|()| true),
             };
         };
         self.is_short.fetch_sub(1, Ordering::Relaxed);
@@ -71,7 +71,22 @@ impl Store {
 
     /// Brings into the files what is in memory and in the log only.
     pub(super) fn save(&self, engine: &Arc<Engine>) -> Result<()> {
-        self.save_now(engine, &mut self.checkpoint.lock())
+        self.save_or_rewrite(engine, &mut self.checkpoint.lock())
+    }
+
+    /// A save; or a checkpoint, if there are keys whose encodings do not sort as they do: those are
+    /// not found again in a delta, so their values could not leave.
+    fn save_or_rewrite(&self, engine: &Arc<Engine>, progress: &mut Progress) -> Result<()> {
+        let is_sorted = {
+            let state = self.archive.state.lock();
+            let mut open = state.buckets.values().filter(|it| matches!(it.life, Life::Open(_)));
+            open.all(|bucket| bucket.is_ordered)
+        };
+        if is_sorted {
+            self.save_now(engine, progress)
+        } else {
+            self.checkpoint_now(engine, progress).map(drop)
+        }
     }
 
     /// The same, by whoever has the lock of checkpoints.
