@@ -24,9 +24,9 @@ use crate::checkpoint::{Operation, TableKind};
 use crate::db::store::Store;
 use crate::db::store::checkpoint::{Progress, check_dumped};
 use crate::db::store::state::Life;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{BucketId, Lsn, StoredId};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::txn::Engine;
 
 /// How long who needs room waits for a checkpoint before it looks whether there is room now.
@@ -35,6 +35,24 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// Keys by bucket.
 type Touched = BTreeMap<StoredId, Vec<Box<[u8]>>>;
 
+/// One who waits for room, until dropped: also by a panic in the user's `Encode`.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        // Relaxed: a hint to whoever makes a checkpoint.
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Relaxed: as above.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Store {
     /// Saves since somebody needs room. Answers whether that was done, by whomever (keeps 3); not
     /// if there is nothing to save, and no checkpoint under way.
@@ -42,7 +60,7 @@ impl Store {
         // Relaxed: the number changes under the lock, and to miss a change is to save once more.
         let saves = || self.saves.load(Ordering::Relaxed);
         let before = saves();
-        self.is_short.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting::begin(&self.is_short);
         let outcome = loop {
             if saves() != before {
                 break Ok(true);
@@ -54,7 +72,6 @@ impl Store {
                 () => self.save_or_rewrite(engine, &mut progress).map(|()| true),
             };
         };
-        self.is_short.fetch_sub(1, Ordering::Relaxed);
         outcome.inspect_err(|error| tracing::warn!(%error, "no room can be made")).unwrap_or(false)
     }
 
@@ -132,12 +149,19 @@ impl Store {
         if table.is_dropped() {
             return Ok(None);
         }
-        // Keys that cannot be compared cannot be decoded either: that is told below.
-        let compare = |one: &[u8], other: &[u8]| {
-            table.compare_keys(one, other).unwrap_or(std::cmp::Ordering::Equal)
+        let mut undecoded = None;
+        let mut compare = |one: &[u8], other: &[u8]| {
+            let compared = table.compare_keys(one, other);
+            compared.unwrap_or_else(|error| {
+                undecoded = Some(error);
+                std::cmp::Ordering::Less
+            })
         };
         keys.sort_by(|one, other| compare(one, other));
         keys.dedup_by(|one, other| compare(one, other).is_eq());
+        if let Some(source) = undecoded {
+            return Err(Error::Decode { bucket: engine.catalog().name(open), source });
+        }
         let (position, snapshot) = self.snapshot(engine);
         let mut writer = self.writer(self.origin(bucket, number), TableKind::Delta)?;
         let mut refused = None;
