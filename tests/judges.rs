@@ -84,8 +84,8 @@ fn every_bug_of_eviction_is_caught_on_one_thread() {
 }
 
 /// How an eviction that changes what a reader sees below its snapshot may come to light. Where it
-/// falls between the two looks of one operation, the operation and its observer differ, and what was
-/// never written is missed by others; about one run in three hundred is of that kind.
+/// falls between the two looks of one operation, the operation and its observer differ, and what
+/// was never written is missed by others; about one run in three hundred is of that kind.
 const SEEN_TO_CHANGE: [&str; 9] = [
     "read not repeatable",
     "seen after it left",

@@ -16,6 +16,8 @@ use palisade::{Bucket, BucketOptions, Database, EvictionPolicy};
 #[cfg(feature = "testing")]
 #[path = "memory/churn.rs"]
 mod churn;
+#[path = "memory/leaving.rs"]
+mod leaving;
 #[path = "common/policies.rs"]
 mod policies;
 #[allow(dead_code, reason = "every test binary uses a part")]

@@ -56,7 +56,7 @@ fn chill(stage: &Stage, place: Place) {
     let at = linked.timestamp();
     // SAFETY: linked under the guard.
     unsafe { stub.as_ref() }.settle(at, 0);
-    log.finish(linked, registration, &guard);
+    let _ = log.finish(linked, registration, &guard);
     record.thin(&log.needed(&guard), |_| 0, &guard);
 }
 

@@ -125,7 +125,7 @@ impl Stage {
         let linked = self.log.commit_candidate(candidate, &guard).expect("blind");
         let commit = linked.timestamp();
         let end = reservation.append(commit).expect("the disk works");
-        self.log.finish(linked, registration, &guard);
+        let _ = self.log.finish(linked, registration, &guard);
         self.wal.sync_to(end).expect("the disk works");
         self.log.confirm(commit);
         self.tell(commit);

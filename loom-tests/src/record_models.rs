@@ -181,7 +181,7 @@ pub(crate) fn commit(
     if taken.enrols {
         stage.rings.fetch_add(1, Relaxed);
     }
-    log.finish(linked, registration, &guard);
+    let _ = log.finish(linked, registration, &guard);
     // As a sweep would do; this one's own registration held the horizon.
     record.thin(&log.needed(&guard), |_| 0, &guard);
     Some(at)
@@ -214,7 +214,7 @@ fn leave(stage: &Stage) -> Option<Timestamp> {
     let at = linked.timestamp();
     // SAFETY: linked under the guard.
     unsafe { tombstone.as_ref() }.settle(at, 0);
-    log.finish(linked, registration, &guard);
+    let _ = log.finish(linked, registration, &guard);
     record.thin(&log.needed(&guard), |_| 0, &guard);
     Some(at)
 }
@@ -285,7 +285,7 @@ pub(crate) fn quitter(stage: &Stage) {
 
 fn sweeper(stage: &Stage) {
     let guard = stage.collector.pin();
-    stage.record.kill(stage.log.horizons(&guard).any, &guard);
+    stage.record.kill(stage.log.horizons(&guard).tracked, &stage.log.needed(&guard), &guard);
 }
 
 fn pruner(stage: &Stage) {
@@ -445,7 +445,11 @@ pub fn strike_and_write(main: usize) {
     const ROLES: &[Role<Stage>] = &[striker, enrolling_reviver];
     play(4, main, stage_with_struck_tombstone, ROLES, |stage| {
         let guard = stage.collector.pin();
-        let dies = stage.record.kill(stage.log.horizons(&guard).any, &guard);
+        let dies = stage.record.kill(
+            stage.log.horizons(&guard).tracked,
+            &stage.log.needed(&guard),
+            &guard,
+        );
         let held = !stage.record.mark_enrolled() && !stage.record.is_dead();
         assert_eq!(stage.rings.load(Relaxed), isize::from(held), "held as often as it is marked");
         assert!(!dies, "it has a value");

@@ -123,7 +123,7 @@ fn commit(
     match log.commit(pending, &registration, guard) {
         Ok(linked) => {
             let timestamp = linked.timestamp();
-            log.finish(linked, registration, guard);
+            let _ = log.finish(linked, registration, guard);
             Ok(timestamp)
         }
         Err(refused) => {
@@ -217,7 +217,7 @@ pub fn log_link(on_main: usize) -> usize {
                 let timestamp = linked.timestamp();
                 assert!(shared.log.now(&guard) >= timestamp, "a commit that returned is visible");
                 // The node stays: this model has no trim.
-                shared.log.finish(linked, registration, &guard);
+                let _ = shared.log.finish(linked, registration, &guard);
                 Outcome::Committed(Ok(timestamp))
             })
         };
@@ -372,7 +372,7 @@ pub fn begin_and_trim(on_main: usize) -> usize {
                 let registration = begin(shared);
                 let guard = shared.collector.pin();
                 let result = commit(&shared.log, registration, Keys::new(0, 1), &guard);
-                shared.log.trim(&guard);
+                let _ = shared.log.trim(&guard);
                 drop(guard);
                 shared.collector.collect();
                 Outcome::Committed(result)
@@ -412,7 +412,7 @@ pub fn stamp_and_retire(on_main: usize) -> usize {
             let linked = shared.log.commit(pending, &registration, &guard).expect("blind");
             commit_and_trim(shared);
             stamp.store(std::ptr::null_mut(), Ordering::Release);
-            shared.log.finish(linked, registration, &guard);
+            let _ = shared.log.finish(linked, registration, &guard);
             drop(guard);
             commit_and_trim(shared);
         });
@@ -429,7 +429,7 @@ fn commit_and_trim(shared: &Shared) {
     let guard = shared.collector.pin();
     let registration = shared.log.begin(Kind::Untracked, None, &guard);
     commit(&shared.log, registration, Keys::new(0, 2), &guard).expect("blind");
-    shared.log.trim(&guard);
+    let _ = shared.log.trim(&guard);
     drop(guard);
     shared.collector.collect();
 }
@@ -454,7 +454,7 @@ pub fn settle_and_trim(on_main: usize) -> usize {
             let (shared, stamp) = (Arc::clone(&shared), Arc::clone(&stamp));
             thread::spawn(move || {
                 set_shard(1);
-                shared.log.trim(&shared.collector.pin());
+                let _ = shared.log.trim(&shared.collector.pin());
                 shared.collector.collect();
                 // Another slot, so that the first one's garbage is within reach.
                 set_shard(2);
@@ -467,7 +467,7 @@ pub fn settle_and_trim(on_main: usize) -> usize {
             })
         };
         stamp.store(std::ptr::null_mut(), Ordering::Release);
-        shared.log.finish(linked, registration, &guard);
+        let _ = shared.log.finish(linked, registration, &guard);
         drop(guard);
         trimmer.join().expect("no role panics");
     })

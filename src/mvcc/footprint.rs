@@ -17,7 +17,9 @@
 //!    and its next writer; an entry that leaves by itself is removed by no transaction, so there
 //!    the record stays as long as two may be compared (see `txn::burial`).
 //! 2. The records in `writes` are live while the node is retained: their newest version is at
-//!    least as new as the node, and so newer than the horizon below which records die.
+//!    least as new as the node, and records die only up to where the log has passed its nodes.
+//! 3. So whoever passes a node, with a guard made before, may follow them once more, unless their
+//!    table has been dropped. (A pin that was there before a record could die keeps its memory.)
 //!
 //! Built by the commit pipeline, tested by the conflict graph through [`ssi::Footprint`].
 
@@ -35,8 +37,35 @@ pub(crate) struct WriteRef {
     /// The address of the record; first, so that it decides the order.
     pub(crate) record: NonNull<()>,
     pub(crate) bucket: BucketId,
+    /// Which of the transaction's writes in the bucket this is; the highest bit says whether it
+    /// leaves something behind.
+    place: u32,
+}
+
+impl WriteRef {
+    const LEAVES: u32 = 1 << 31;
+
+    /// The write at `index` of the transaction's writes in the bucket.
+    pub(crate) fn new(record: NonNull<()>, bucket: BucketId, index: usize) -> Self {
+        let place = u32::try_from(index).ok().filter(|place| place & Self::LEAVES == 0);
+        let place = place.expect("a transaction has fewer than 2^31 writes in a bucket");
+        Self { record, bucket, place }
+    }
+
     /// Which of the transaction's writes in the bucket this is.
-    pub(crate) index: u32,
+    pub(crate) fn index(self) -> usize {
+        (self.place & !Self::LEAVES) as usize
+    }
+
+    /// The same, but somebody is to tidy up after it.
+    pub(crate) fn leaving(self) -> Self {
+        Self { place: self.place | Self::LEAVES, ..self }
+    }
+
+    /// Whether somebody is to tidy up after it, once nobody needs what it overwrote.
+    pub(crate) fn leaves_something(self) -> bool {
+        self.place & Self::LEAVES != 0
+    }
 }
 
 // SAFETY: the pointer is an identity; who follows it promises that the record is live, and
@@ -94,6 +123,13 @@ impl Footprint {
     /// The writes, in the order in which their heads are taken.
     pub(crate) fn writes(&self) -> &[WriteRef] {
         &self.writes
+    }
+
+    /// Notes that the write at `at` leaves something behind. Before the node is linked.
+    pub(crate) fn note_leaving(&mut self, at: usize) {
+        if let Some(write) = self.writes.get_mut(at) {
+            *write = write.leaving();
+        }
     }
 
     /// Replaces a write whose record left the index by one to the record that took its place.

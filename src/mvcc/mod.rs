@@ -19,7 +19,7 @@
 //! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side, all
 //! of them in [`tables`]; [`codec`], [`ops`] and [`stored`] are what of it goes to files;
 //! [`departure`], [`shelf`], [`place`] and `exchange` are how values leave memory for these and
-//! come back.
+//! come back; [`leftovers`] is what waits until nobody needs it.
 
 use std::borrow::Borrow;
 
@@ -32,6 +32,7 @@ mod extension;
 pub(crate) mod footprint;
 pub(crate) mod interval;
 pub(crate) mod key_ref;
+pub(crate) mod leftovers;
 pub(crate) mod ops;
 pub(crate) mod place;
 pub(crate) mod range;

@@ -13,9 +13,9 @@
 //! 2. A record with an undecided head belongs to that transaction: nobody else changes its head.
 //! 3. Every record but a dead one shows the newest version at or below each registered snapshot:
 //!    `prune` cuts only what no snapshot at or after the horizon can see.
-//! 4. A record dies only without a readable version: its chain is empty or one tombstone that
-//!    every running transaction sees, and its first version is vacant, so that nothing deferred
-//!    still points into it.
+//! 4. A record dies only when nobody can tell: its chain is empty, or a tombstone that whoever may
+//!    write sees, above versions that no snapshot needs. Its first version is in the chain or
+//!    vacant, so that nothing deferred still points into it.
 //! 5. The ENROLLED bit of the head says that a ring of the bucket's keeper (see `evict`) holds the
 //!    record's address; such a record does not die. Whoever takes the head for a value sets it;
 //!    it goes when the ring lets go, which it may while a tombstone is on top.
@@ -34,6 +34,7 @@ use crate::id::Timestamp;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
+use crate::ssi::Needed;
 use crate::sync::{AtomicPtr, Ordering};
 
 pub(super) const DEAD: usize = 0b001;
@@ -84,6 +85,9 @@ pub(crate) struct Pruned {
     pub(crate) bytes: usize,
     /// Versions that stay although they are newer than what the horizon needs.
     pub(crate) passed: usize,
+    /// When the oldest version that stays below another was superseded; zero if somebody else was
+    /// at work on the record.
+    pub(crate) kept: Option<Timestamp>,
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "a record's address must not change")]
@@ -302,29 +306,49 @@ impl<K: Key, V: Value> Record<K, V> {
         }
     }
 
-    /// Kills the record when nobody at or after `horizon` can read anything from it (4).
-    pub(crate) fn kill(&self, horizon: Timestamp, _pinned: &Guard<'_>) -> bool {
+    /// Kills the record when its key was removed at or before `horizon`, below which nobody who may
+    /// write looks, and no reader needs what was there before (4).
+    pub(crate) fn kill(&self, horizon: Timestamp, needed: &Needed, pinned: &Guard<'_>) -> bool {
         let head = self.head();
-        if head.addr() & TAGS != 0 || !self.first.is_vacant() {
+        if head.addr() & TAGS != 0 {
             return false;
         }
         // SAFETY: as in `visible_at`.
-        if let Some(only) = unsafe { head.as_ref() } {
-            let gone = only.is_tombstone() && only.is_visible_at(horizon) && only.prev().is_null();
-            if !gone {
+        if let Some(newest) = unsafe { head.as_ref() } {
+            let is_gone = newest.is_tombstone() && newest.is_visible_at(horizon);
+            if !is_gone || Self::is_any_needed(newest, needed, pinned) {
                 return false;
             }
         }
-        self.bury(head)
+        self.is_whole(head, pinned) && self.bury(head)
+    }
+
+    /// Whether a reader needs a version below this one, which is decided.
+    fn is_any_needed(newest: &Version<V>, needed: &Needed, _pinned: &Guard<'_>) -> bool {
+        let mut newer = newest;
+        // SAFETY: as in `visible_at`.
+        while let Some(version) = unsafe { newer.prev().as_ref() } {
+            let (Commit::At(since), Commit::At(until)) = (version.commit(), newer.commit()) else {
+                return true;
+            };
+            if needed.between(since, until) {
+                return true;
+            }
+            newer = version;
+        }
+        false
     }
 
     /// Kills the record whatever it holds, for a table that nobody uses any more. False if a
     /// deferred drop still points into it.
-    pub(crate) fn condemn(&self, _pinned: &Guard<'_>) -> bool {
+    pub(crate) fn condemn(&self, pinned: &Guard<'_>) -> bool {
         let head = self.head();
-        if head.addr() & (DEAD | THINNING) != 0 {
-            return false;
-        }
+        head.addr() & (DEAD | THINNING) == 0 && self.is_whole(head, pinned) && self.bury(head)
+    }
+
+    /// Whether the version in place is in the chain that begins at `head`, or vacant: no deferred
+    /// drop points to it.
+    fn is_whole(&self, head: *mut Version<V>, _pinned: &Guard<'_>) -> bool {
         let mut oldest = untagged(head);
         // SAFETY: as in `visible_at`.
         while let Some(below) = unsafe { oldest.as_ref() }.map(Version::prev)
@@ -332,10 +356,7 @@ impl<K: Key, V: Value> Record<K, V> {
         {
             oldest = below;
         }
-        if !self.first.is_vacant() && !ptr::eq(oldest, &raw const self.first) {
-            return false;
-        }
-        self.bury(head)
+        self.first.is_vacant() || ptr::eq(oldest, &raw const self.first)
     }
 
     /// Sets the DEAD bit, unless the head has changed (1).
@@ -376,6 +397,12 @@ impl<K: Key, V: Value> Record<K, V> {
     pub(crate) fn has_older(&self, _pinned: &Guard<'_>) -> bool {
         // SAFETY: as in `visible_at`.
         unsafe { self.newest().as_ref() }.is_some_and(|newest| !newest.prev().is_null())
+    }
+
+    /// Whether whoever looks from `horizon` sees the newest version, or there is none.
+    pub(super) fn is_newest_at(&self, horizon: Timestamp, _pinned: &Guard<'_>) -> bool {
+        // SAFETY: as in `visible_at`.
+        unsafe { self.newest().as_ref() }.is_none_or(|newest| newest.is_visible_at(horizon))
     }
 
     /// Whether no value is on top: the record may be one to kill.

@@ -1,14 +1,14 @@
 //! A table: the index of one bucket's records, what they take, and its sweep.
 //!
 //! 1. Records enter through `index().insert`, and are counted; they leave through
-//!    [`Table::sweep`] alone, which subtracts them.
+//!    [`Table::sweep`], and one at a time through [`leftovers`](super::leftovers), which subtract
+//!    them.
 //! 2. A table lives as long as its engine: dropping a bucket empties it and leaves the shell, so
 //!    that a transaction may hold a plain reference to it.
 //!
 //! Called by transactions (through workspaces), snapshots, and the vacuum.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::mvcc::account::{Account, Delta, Gauge, Reserved, SET_ASIDE, signed};
 use crate::mvcc::codec::Stored;
 use crate::mvcc::exchange::Landed;
 use crate::mvcc::expiry::{Expired, Expiry};
+use crate::mvcc::leftovers::Leftovers;
 use crate::mvcc::place::{FetchError, Place};
 use crate::mvcc::record::{PINNED, Record, Stale};
 use crate::mvcc::residents::Residence;
@@ -55,10 +56,7 @@ pub(crate) struct Table<K: Key, V: Value> {
     empty_from: AtomicU64,
     /// Where the next sweep goes on. Held for the length of a sweep: one at a time.
     sweep: Mutex<Option<K>>,
-    /// Keys whose entries departed, to be removed from the index.
-    dead: Mutex<VecDeque<K>>,
-    /// Keys whose values are in the files, and still in memory for readers; oldest first.
-    parted: Mutex<VecDeque<K>>,
+    pub(super) leftovers: Leftovers<K>,
     /// Where the next search for expired entries goes on.
     search: Mutex<Option<K>>,
 }
@@ -93,8 +91,10 @@ pub(crate) struct Swept {
 /// What a sweep may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Horizons<'n> {
-    /// Up to where nobody needs what was removed.
+    /// No snapshot lies below this.
     pub(crate) any: Timestamp,
+    /// Up to where no commit, running or in the log, needs the records of what was removed.
+    pub(crate) passed: Timestamp,
     /// Up to where nobody needs the records of entries that left by themselves.
     pub(crate) departed: Timestamp,
     /// Which versions readers need.
@@ -125,8 +125,7 @@ impl<K: Key, V: Value> Table<K, V> {
             dropped: AtomicBool::new(false),
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
-            dead: Mutex::new(VecDeque::new()),
-            parted: Mutex::new(VecDeque::new()),
+            leftovers: Leftovers::default(),
             search: Mutex::new(None),
         }
     }
@@ -279,7 +278,7 @@ impl<K: Key, V: Value> Table<K, V> {
     /// makes this one do nothing.
     pub(crate) fn sweep(
         &self,
-        Horizons { any: horizon, departed, needed }: Horizons<'_>,
+        Horizons { any: horizon, passed, departed, needed }: Horizons<'_>,
         budget: usize,
         guard: &Guard<'_>,
     ) -> Swept {
@@ -311,8 +310,8 @@ impl<K: Key, V: Value> Table<K, V> {
             let dies = match () {
                 () if unused => record.condemn(guard),
                 // One that departs only now is newer than either horizon.
-                () if record.has_departed(guard) => record.kill(departed, guard),
-                () => record.kill(horizon, guard),
+                () if record.has_departed(guard) => record.kill(departed, needed, guard),
+                () => record.kill(passed, needed, guard),
             };
             if dies {
                 let (weight, older) = self.weigh_dying(record, guard);
@@ -329,67 +328,6 @@ impl<K: Key, V: Value> Table<K, V> {
         swept.wrapped = done.resume.is_none();
         *position = done.resume;
         swept
-    }
-
-    /// Notes that an entry departed, for [`bury`](Self::bury).
-    pub(crate) fn note_dead(&self, key: &K) {
-        self.dead.lock().push_back(key.clone());
-    }
-
-    /// Notes that a value has left memory but for its readers, for
-    /// [`part`](Self::part).
-    pub(crate) fn note_parted(&self, key: &K) {
-        self.parted.lock().push_back(key.clone());
-    }
-
-    /// Values that have left memory but for their readers.
-    pub(crate) fn parted(&self) -> usize {
-        self.parted.lock().len()
-    }
-
-    /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
-    /// Answers how many versions, and their bytes.
-    pub(crate) fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
-        let (mut versions, mut bytes) = (0, 0);
-        for _ in 0..limit {
-            let Some(key) = self.parted.lock().pop_front() else { break };
-            let Some(record) = self.index.get::<K>(&key, guard) else { continue };
-            let pruned = record.thin(needed, |version| self.weigher.version(version), guard);
-            versions += pruned.versions;
-            bytes += pruned.bytes;
-            if pruned.versions == 0 && record.has_older(guard) {
-                // Those behind it are younger.
-                self.parted.lock().push_front(key);
-                break;
-            }
-        }
-        self.account.add(Delta { retained: -signed(bytes), ..Delta::default() });
-        (versions, bytes as u64)
-    }
-
-    /// Removes records of entries that departed at or before `horizon`, up to `limit`.
-    pub(crate) fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
-        for _ in 0..limit {
-            let Some(key) = self.dead.lock().pop_front() else { return };
-            let mut delta = Delta::default();
-            let kill = |record: &Record<K, V>| {
-                let dies = record.kill(horizon, guard);
-                if dies {
-                    delta += self.weigh_dying(record, guard).0;
-                }
-                dies
-            };
-            // One leaf, and all in it that may go.
-            let visit = |record: &Record<K, V>| record.has_departed(guard);
-            self.index.sweep(Some(key.clone()), 1, visit, kill, guard);
-            self.account.add(delta);
-            let is_there =
-                self.index.get::<K>(&key, guard).is_some_and(|it| it.has_departed(guard));
-            if is_there {
-                self.dead.lock().push_front(key);
-                return;
-            }
-        }
     }
 
     /// Entries that have expired, `limit` at most of `budget` looked at, from where the last search
@@ -476,7 +414,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// What goes with a record that dies: itself, its newest version, and older ones, which are
     /// counted.
-    fn weigh_dying(&self, record: &Record<K, V>, guard: &Guard<'_>) -> (Delta, usize) {
+    pub(super) fn weigh_dying(&self, record: &Record<K, V>, guard: &Guard<'_>) -> (Delta, usize) {
         let own = signed(self.weigher.record(record.key()));
         let has_departed = record.has_departed(guard);
         let mut delta = Delta::default();

@@ -42,6 +42,22 @@ pub(crate) fn key_of(
     unsafe { table.key_of(write.record) }
 }
 
+/// Takes what no reader needs out of the record of a write, and the record if the write was a
+/// removal; with it those of its neighbours that are listed. The log has passed the commit of the
+/// write, and the guard was made before it had; the table is not dropped.
+pub(crate) fn tidy(
+    write: WriteRef,
+    table: &dyn AnyTable,
+    batch: &[usize],
+    horizons: Horizons<'_>,
+    guard: &Guard<'_>,
+) -> usize {
+    assert!(table.id() == write.bucket, "a record is in the table of its bucket");
+    // SAFETY: the record is in the table just checked, and was live when the guard was made: see
+    // invariant 3 of `footprint`.
+    unsafe { table.tidy(write.record, batch, horizons, guard) }
+}
+
 /// A table with its types forgotten.
 pub(crate) trait AnyTable: Any + Send + Sync {
     fn id(&self) -> BucketId;
@@ -69,8 +85,9 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     /// What is kept to choose who leaves: entries in rings, and bytes.
     fn overhead(&self) -> (usize, u64);
 
-    /// Removes records of entries that departed, up to `limit`.
-    fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>);
+    /// Removes records of entries that departed, up to `limit`. Answers how many versions went
+    /// with them.
+    fn bury(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize;
 
     /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
     /// Answers how many versions, and their bytes.
@@ -144,6 +161,22 @@ pub(crate) trait AnyTable: Any + Send + Sync {
 
     /// A copy of the key of `record`.
     ///
+    /// See [`Table::tidy`].
+    ///
+    /// # Safety
+    ///
+    /// `record` is a record of this table that was live when the guard was made.
+    unsafe fn tidy(
+        &self,
+        record: NonNull<()>,
+        batch: &[usize],
+        horizons: Horizons<'_>,
+        guard: &Guard<'_>,
+    ) -> usize;
+
+    /// See [`Table::retry`].
+    fn retry(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize;
+
     /// # Safety
     ///
     /// `record` is a live record of this table.
@@ -196,8 +229,8 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
         (census.entries + census.pinned, census.overhead as u64)
     }
 
-    fn bury(&self, horizon: Timestamp, limit: usize, guard: &Guard<'_>) {
-        self.bury(horizon, limit, guard);
+    fn bury(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {
+        self.bury(horizons, limit, guard)
     }
 
     fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
@@ -278,6 +311,23 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
 
     fn compare_keys(&self, one: &[u8], other: &[u8]) -> Result<Ordering, DecodeError> {
         stored::compare(self, one, other)
+    }
+
+    unsafe fn tidy(
+        &self,
+        record: NonNull<()>,
+        batch: &[usize],
+        horizons: Horizons<'_>,
+        guard: &Guard<'_>,
+    ) -> usize {
+        // SAFETY: the caller passes a record of this table, so its types are K and V, and its guard
+        // keeps it.
+        let record = unsafe { record.cast::<Record<K, V>>().as_ref() };
+        self.tidy(record, batch, horizons, guard)
+    }
+
+    fn retry(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {
+        self.retry(horizons, limit, guard)
     }
 
     unsafe fn key_of(&self, record: NonNull<()>) -> Arc<dyn Any + Send + Sync> {

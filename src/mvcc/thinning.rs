@@ -13,6 +13,7 @@
 use std::ptr::NonNull;
 
 use crate::epoch::Guard;
+use crate::id::Timestamp;
 use crate::mvcc::record::{DEAD, Pruned, Record, THINNING, untagged};
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
@@ -32,7 +33,11 @@ impl<K: Key, V: Value> Record<K, V> {
         let head = self.head();
         // SAFETY: as in `visible_at`.
         let Some(newest) = (unsafe { untagged(head).as_ref() }) else { return pruned };
-        if head.addr() & (DEAD | THINNING) != 0 || newest.prev().is_null() {
+        if head.addr() & DEAD != 0 || newest.prev().is_null() {
+            return pruned;
+        }
+        pruned.kept = Some(Timestamp::ZERO);
+        if head.addr() & THINNING != 0 {
             return pruned;
         }
         let marked = head.map_addr(|a| a | THINNING);
@@ -45,12 +50,16 @@ impl<K: Key, V: Value> Record<K, V> {
         let mut is_settled = true;
         self.each_version(|version| is_settled &= !version.is_pending(), guard);
         let mut newer = newest;
+        if is_settled {
+            pruned.kept = None;
+        }
         // SAFETY: as in `visible_at`; what this takes out stays under the guard, too.
         while let Some(version) = unsafe { newer.prev().as_ref() }.filter(|_| is_settled) {
             let (Commit::At(since), Commit::At(until)) = (version.commit(), newer.commit()) else {
                 break;
             };
             if needed.between(since, until) {
+                pruned.kept = Some(until);
                 newer = version;
                 continue;
             }

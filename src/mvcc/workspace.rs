@@ -291,15 +291,17 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     /// was read and locked without an address. Runs the user's `Ord`. False if it writes to a
     /// table that was dropped.
     fn freeze(&mut self, guard: &Guard<'_>, writes: &mut Writes, rare: &mut Rare) -> bool;
+    /// Puts the version of a write on top of its record. Answers whether somebody is to tidy up
+    /// after it.
     fn take(
         &mut self,
-        index: u32,
+        index: usize,
         owner: *const Status,
         snapshot: Timestamp,
         guard: &Guard<'_>,
-    ) -> Result<(), TakeError>;
+    ) -> Result<bool, TakeError>;
     /// Looks for a record again, after a sweep removed the one that was found.
-    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()>;
+    fn place_again(&mut self, index: usize, guard: &Guard<'_>) -> NonNull<()>;
     /// Takes every version off that was put on a head.
     fn release(&mut self, guard: &Guard<'_>);
     /// Stamps every version that was put on a head and prunes below it.
@@ -370,8 +372,7 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         if !writes.is_empty() {
             let before = out.len();
             writes.place_all(self.table, guard, |at, record| {
-                let index = u32::try_from(at).expect("a transaction has fewer than 2^32 writes");
-                out.push(WriteRef { record, bucket, index });
+                out.push(WriteRef::new(record, bucket, at));
             });
             if out.len() > before && self.table.is_dropped() {
                 return false;
@@ -391,16 +392,16 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
 
     fn take(
         &mut self,
-        index: u32,
+        index: usize,
         owner: *const Status,
         snapshot: Timestamp,
         guard: &Guard<'_>,
-    ) -> Result<(), TakeError> {
-        self.writes.get_mut().take(index as usize, owner, snapshot, self.table, guard)
+    ) -> Result<bool, TakeError> {
+        self.writes.get_mut().take(index, owner, snapshot, self.table, guard)
     }
 
-    fn place_again(&mut self, index: u32, guard: &Guard<'_>) -> NonNull<()> {
-        let placed = self.writes.get_mut().place_again(index as usize, self.table, guard);
+    fn place_again(&mut self, index: usize, guard: &Guard<'_>) -> NonNull<()> {
+        let placed = self.writes.get_mut().place_again(index, self.table, guard);
         placed.expect("a write that had a record gets one")
     }
 

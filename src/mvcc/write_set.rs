@@ -47,6 +47,10 @@ const INLINE: usize = 2;
 /// Writes up to which the log is searched from its end and no map is made.
 const UNSORTED_MAX: usize = 8;
 
+/// Bytes of an overwritten version that are worth a visit when nobody needs it any more. Smaller
+/// ones go with the next write of their key: a visit costs more than that many bytes are worth.
+const WORTH_A_VISIT: usize = 128;
+
 /// The private writes of one transaction in one bucket.
 pub(crate) struct WriteSet<K: Key, V: Value> {
     log: SmallVec<[Write<K, V>; INLINE]>,
@@ -309,7 +313,8 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         self.log.get_mut(at)?.place(table, guard).map(NonNull::cast)
     }
 
-    /// Puts this write's version on top of its record, undecided.
+    /// Puts this write's version on top of its record, undecided. Answers whether it leaves so much
+    /// behind that somebody is to tidy up after it.
     pub(crate) fn take(
         &mut self,
         at: usize,
@@ -317,9 +322,9 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         snapshot: Timestamp,
         table: &Table<K, V>,
         guard: &Guard<'_>,
-    ) -> Result<(), TakeError> {
-        let Some(write) = self.log.get_mut(at) else { return Ok(()) };
-        let Some(record) = write.record() else { return Ok(()) };
+    ) -> Result<bool, TakeError> {
+        let Some(write) = self.log.get_mut(at) else { return Ok(false) };
+        let Some(record) = write.record() else { return Ok(false) };
         // SAFETY: the log owns the version until it is linked (4).
         let version = unsafe { write.version.as_ref() };
         version.mark_pending(owner);
@@ -331,7 +336,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         write.taken = record.take(write.version, snapshot, enrol, weigh, guard)?;
         // The chain owns the version now.
         write.stage = Stage::Linked;
-        Ok(())
+        Ok(version.is_tombstone() || write.taken.over.is_some_and(|bytes| bytes >= WORTH_A_VISIT))
     }
 
     /// The writes whose versions are on heads, with their records.

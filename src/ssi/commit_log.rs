@@ -34,6 +34,7 @@ use super::node::{Anchor, Successor, TxnNode};
 use super::owner::{Linked, Pending};
 use super::registry::{Entry, Registry};
 use super::tally::Tally;
+use super::trim::Passed;
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
@@ -44,8 +45,10 @@ use std::fmt;
 const HORIZON_EVERY: u64 = 32;
 /// A finishing commit with a timestamp that this divides retires a few nodes: often and few, so
 /// that memory comes back to the allocator about as it is asked for.
-const TRIM_EVERY: u64 = 4;
-const TRIM_NODES: usize = 5;
+const TRIM_EVERY: u64 = 8;
+const TRIM_NODES: usize = 9;
+/// The part of what somebody held up who has ended now that goes with them.
+const CATCH_UP: usize = 32;
 
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {
@@ -324,25 +327,30 @@ impl<F: Footprint> CommitLog<F> {
         Ok(linked)
     }
 
-    /// Ends a transaction that committed and whose versions carry its timestamp.
-    pub(crate) fn finish(
+    /// Ends a transaction that committed and whose versions carry its timestamp. Answers which
+    /// commits it has passed on this occasion.
+    pub(crate) fn finish<'g>(
         &self,
         linked: Linked<'_, F>,
         registration: Registration<F>,
-        guard: &Guard<'_>,
-    ) {
+        guard: &'g Guard<'_>,
+    ) -> Passed<'g, F> {
         let node = linked.node();
         let timestamp = node.timestamp().get();
         let is_short = self.is_short_of_memory(node);
         linked.settle();
         self.leave(registration);
         if is_short {
-            self.trim(guard);
-        } else if timestamp.is_multiple_of(HORIZON_EVERY) {
-            self.trim_to(self.horizons(guard), TRIM_NODES, guard);
-        } else if timestamp.is_multiple_of(TRIM_EVERY) {
-            self.trim_to(self.registry.published(), TRIM_NODES, guard);
+            return self.trim(guard);
         }
+        if !timestamp.is_multiple_of(TRIM_EVERY) {
+            return Passed::none(self.tail(guard), guard);
+        }
+        let is_due = timestamp.is_multiple_of(HORIZON_EVERY);
+        let horizons = if is_due { self.horizons(guard) } else { self.registry.published() };
+        let behind = horizons.tracked.get().saturating_sub(self.floor.timestamp().get());
+        let limit = TRIM_NODES + usize::try_from(behind).unwrap_or(usize::MAX) / CATCH_UP;
+        self.trim_to(horizons, limit, guard)
     }
 
     /// Ends a transaction that did not commit, or wrote nothing; its version heads are unlinked.

@@ -74,3 +74,4 @@ pub(crate) use needed::Needed;
 pub(crate) use owner::{Linked, Pending};
 pub(crate) use registry::Entry;
 pub(crate) use status::Status;
+pub(crate) use trim::Passed;

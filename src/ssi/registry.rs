@@ -270,7 +270,7 @@ impl Registry {
     pub(super) fn horizons(&self, visible: Timestamp, clock: Timestamp) -> Horizons {
         even();
         let newest = visible.min(clock);
-        let mut horizons = Horizons { any: newest, readers: newest, tracked: clock };
+        let mut horizons = Horizons { any: newest, readers: newest, tracked: newest };
         for word in self.slots().map(Slot::word).filter(|&word| word != Word::FREE) {
             horizons.any = horizons.any.min(word.time());
             if !word.is_done_reading() {

@@ -11,14 +11,50 @@
 //! 2. The floor rises first, then `oldest`, then nodes are retired.
 //! 3. What is retired is settled and lies before the tail.
 //!
+//! 4. Every node is passed once: by the thread that moves the floor to it or beyond. That one made
+//!    its guard before the floor was there, and is told what was committed by it.
+//!
 //! Called by committing transactions now and then, and by vacuum.
 
 use super::commit_log::CommitLog;
 use super::footprint::Footprint;
 use super::needed::Needed;
-use super::node::{TxnNode, retire};
+use super::node::{Successor, TxnNode, retire};
 use super::registry::Horizons;
 use crate::epoch::Guard;
+use crate::id::Timestamp;
+
+/// Commits that the floor has reached: whoever may still be certified sees them, so that only
+/// snapshots need what they overwrote.
+#[must_use = "what these overwrote stays until somebody takes it out"]
+pub(crate) struct Passed<'g, F> {
+    before: &'g TxnNode<F>,
+    left: usize,
+    guard: &'g Guard<'g>,
+}
+
+impl<'g, F> Passed<'g, F> {
+    /// None.
+    pub(super) fn none(node: &'g TxnNode<F>, guard: &'g Guard<'_>) -> Self {
+        Self { before: node, left: 0, guard }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.left
+    }
+}
+
+impl<'g, F> Iterator for Passed<'g, F> {
+    type Item = &'g F;
+
+    fn next(&mut self) -> Option<&'g F> {
+        self.left = self.left.checked_sub(1)?;
+        let Successor::Node(next) = self.before.successor(self.guard) else { return None };
+        self.before = next;
+        Some(next.footprint())
+    }
+}
 
 impl<F: Footprint> CommitLog<F> {
     /// Which moments readers need, as of now.
@@ -31,17 +67,30 @@ impl<F: Footprint> CommitLog<F> {
         self.registry().horizons(self.visible(guard), self.now(guard))
     }
 
+    /// Up to where commits have been passed: no transaction that will be certified looks further
+    /// back, and the log names nothing that they wrote.
+    pub(crate) fn passed(&self) -> Timestamp {
+        self.floor.timestamp().min(self.registry().published().tracked)
+    }
+
     /// Retires the nodes that no running transaction can conflict with, and more if the log holds
-    /// too much memory. Answers how many.
-    pub(crate) fn trim(&self, guard: &Guard<'_>) -> usize {
+    /// too much memory. Answers which commits it has passed; it retired as many nodes.
+    pub(crate) fn trim<'g>(&self, guard: &'g Guard<'_>) -> Passed<'g, F> {
         self.trim_to(self.horizons(guard), usize::MAX, guard)
     }
 
     /// The same for horizons that are known, `limit` nodes at most.
-    pub(super) fn trim_to(&self, horizons: Horizons, limit: usize, guard: &Guard<'_>) -> usize {
+    pub(super) fn trim_to<'g>(
+        &self,
+        horizons: Horizons,
+        limit: usize,
+        guard: &'g Guard<'_>,
+    ) -> Passed<'g, F> {
         let horizon = horizons.tracked;
-        let Some(mut oldest) = self.oldest.try_lock() else { return 0 };
         let tail = self.tail(guard);
+        let Some(mut oldest) = self.oldest.try_lock() else {
+            return Passed::none(tail, guard);
+        };
         let forced = self.forced_below(tail);
         let first = oldest.get();
         let mut keep = first;
@@ -60,6 +109,8 @@ impl<F: Footprint> CommitLog<F> {
             count += 1;
         }
         oldest.set(keep);
+        // SAFETY: it is not retired yet; `guard` keeps it beyond that.
+        let passed = Passed { before: unsafe { first.as_ref() }, left: count, guard };
         let mut node = first;
         while node != keep {
             // SAFETY: as above; `guard` keeps the node beyond its retirement.
@@ -71,7 +122,7 @@ impl<F: Footprint> CommitLog<F> {
             unsafe { retire(node, past.bytes(), guard) };
             node = next;
         }
-        count
+        passed
     }
 
     /// Below which total nodes go whoever needs them; zero if there is memory enough. A quarter

@@ -17,12 +17,14 @@
 //! Asked by vacuums and by what makes room.
 
 use crate::id::Timestamp;
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// How far burials may go, and what they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Burial {
     state: Mutex<State>,
+    /// What was allowed last.
+    allowed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +37,8 @@ struct State {
 }
 
 impl Burial {
-    /// Up to where departed records may go. `newest` was read after `horizon`.
+    /// Up to where departed records may go. `newest` was read after `horizon`, up to which no
+    /// transaction that will be certified looks back, and the log neither.
     pub(super) fn advance(&self, horizon: Timestamp, newest: Timestamp) -> Timestamp {
         let mut state = self.state.lock();
         if horizon >= state.until {
@@ -43,7 +46,15 @@ impl Burial {
             state.waiting = horizon;
             state.until = newest;
         }
+        // Relaxed: what was allowed once stays so, and orders nothing.
+        self.allowed.store(state.allowed.get(), Ordering::Relaxed);
         state.allowed
+    }
+
+    /// What was allowed last: as good, but for lagging behind.
+    pub(super) fn allowed(&self) -> Timestamp {
+        // Relaxed: as above.
+        Timestamp::from_raw(self.allowed.load(Ordering::Relaxed))
     }
 }
 

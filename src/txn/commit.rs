@@ -36,6 +36,9 @@ use crate::txn::pledge::{Failed, Logged, Pledge, Receipt};
 use crate::txn::transaction::{Seat, Transaction, Workspaces};
 use crate::wal::Payload;
 
+/// Writes after which a commit tidies up at once.
+const LARGE: usize = 1024;
+
 impl Transaction<'_> {
     /// Makes everything the transaction wrote visible at once, at the returned moment; or nothing.
     ///
@@ -90,6 +93,7 @@ impl Transaction<'_> {
         if !footprint.has_writes() && !footprint.has_locks() {
             return Ok((finish_reads(seat, label, footprint, &guard)?, None));
         }
+        let is_large = footprint.writes().len() > LARGE;
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());
         let (linked, end) = link(&mut workspaces, pending, payload.as_mut(), &seat, &guard)?;
@@ -104,7 +108,10 @@ impl Transaction<'_> {
             is_long |= settled.is_long;
         });
         drop(reserved);
-        engine.log().finish(linked, seat.give_up(), &guard);
+        engine.finish(linked, seat.give_up(), &guard);
+        if is_large {
+            engine.tidy_now(&guard);
+        }
         if is_long {
             let needed = engine.log().needed(&guard);
             workspaces.iter().for_each(|workspace| {
@@ -220,9 +227,11 @@ impl Heads<'_, '_, '_> {
     ) -> std::result::Result<(), Lost> {
         let owner: *const Status = pending.status();
         let mut moved = Vec::new();
-        for &write in pending.footprint().writes() {
+        for at in 0..pending.footprint().writes().len() {
+            let Some(&write) = pending.footprint().writes().get(at) else { break };
             match self.take_one(write, owner, snapshot) {
-                Ok(()) => {}
+                Ok(leaves) if leaves => pending.footprint_mut().note_leaving(at),
+                Ok(_) => {}
                 Err(TakeError::Newer(newer)) => return Err((write, Some(newer))),
                 Err(_) => moved.push(write),
             }
@@ -233,9 +242,12 @@ impl Heads<'_, '_, '_> {
             let mut to = write;
             loop {
                 let workspace = self.workspaces.of(write.bucket);
-                to.record = workspace.place_again(write.index, self.guard);
-                match workspace.take(write.index, owner, snapshot, self.guard) {
-                    Ok(()) => break,
+                to.record = workspace.place_again(write.index(), self.guard);
+                match workspace.take(write.index(), owner, snapshot, self.guard) {
+                    Ok(leaves) => {
+                        to = if leaves { to.leaving() } else { to };
+                        break;
+                    }
                     Err(TakeError::Dead) => {}
                     Err(TakeError::Newer(newer)) => return Err((to, Some(newer))),
                     Err(TakeError::Busy) => return Err((to, None)),
@@ -253,11 +265,11 @@ impl Heads<'_, '_, '_> {
         write: WriteRef,
         owner: *const Status,
         snapshot: Timestamp,
-    ) -> std::result::Result<(), TakeError> {
+    ) -> std::result::Result<bool, TakeError> {
         let backoff = Backoff::new();
         loop {
             let workspace = self.workspaces.of(write.bucket);
-            match workspace.take(write.index, owner, snapshot, self.guard) {
+            match workspace.take(write.index(), owner, snapshot, self.guard) {
                 Err(TakeError::Busy) => backoff.snooze(),
                 outcome => return outcome,
             }

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use crate::epoch::{Collector, Guard};
+use crate::epoch::Collector;
 use crate::id::Timestamp;
 use crate::mvcc::account::{Reserved, SET_ASIDE};
 use crate::mvcc::footprint::Footprint;
-use crate::mvcc::table::{Horizons, Swept};
+use crate::mvcc::table::Swept;
 use crate::mvcc::tables::AnyTable;
 use crate::ssi::{CommitLog, Rules};
 use crate::sync::Mutex;
@@ -133,10 +133,9 @@ impl Engine {
         self.log.registry().published().any
     }
 
-    /// Up to where records of entries that left may be removed: no further than `horizon`, which
-    /// was found before.
-    pub(super) fn burial(&self, horizon: Timestamp, guard: &Guard<'_>) -> Timestamp {
-        self.burial.advance(horizon, self.log.now(guard))
+    /// When the records of entries that left may be removed.
+    pub(super) fn burial(&self) -> &Burial {
+        &self.burial
     }
 
     /// Looks at up to `budget` records, prunes what nobody can read, removes records that hold
@@ -178,12 +177,13 @@ impl Engine {
     /// of a table.
     fn sweep(&self, table: &dyn AnyTable, step: usize) -> Swept {
         let guard = self.collector.pin();
-        self.log.trim(&guard);
-        let horizon = self.horizon();
-        let departed = self.burial(horizon, &guard);
-        table.bury(departed, VACUUM_STEP, &guard);
+        self.tidy_now(&guard);
         let needed = self.log.needed(&guard);
-        table.sweep(Horizons { any: horizon, departed, needed: &needed }, step, &guard)
+        let horizons = self.horizons_anew(&needed, &guard);
+        let buried = table.bury(horizons, VACUUM_STEP, &guard);
+        let mut swept = table.sweep(horizons, step, &guard);
+        swept.versions += buried;
+        swept
     }
 }
 

@@ -69,7 +69,7 @@ impl Engine {
         };
         undecided.is_linked = true;
         undecided.batch.settle(linked.timestamp());
-        log.finish(linked, registration, &guard);
+        self.finish(linked, registration, &guard);
         let seen_off = undecided.batch.see_off(&log.needed(&guard), &guard);
         self.counters().add(Count::Departures, seen_off.entries);
         self.counters().add(Count::VersionsRetained, seen_off.retained);

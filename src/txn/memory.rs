@@ -281,8 +281,10 @@ impl Engine {
     fn bury(&self, table: &dyn AnyTable) {
         let bury = || {
             let guard = self.collector().pin();
-            let horizon = self.log().horizons(&guard).any;
-            table.bury(self.burial(horizon, &guard), BURY_BUDGET, &guard);
+            self.tidy_now(&guard);
+            let needed = self.log().needed(&guard);
+            let versions = table.bury(self.horizons_anew(&needed, &guard), BURY_BUDGET, &guard);
+            self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
         };
         bury();
         let limit = table.gauges().iter().map(|gauge| gauge.limit()).min().unwrap_or(u64::MAX);

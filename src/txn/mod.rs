@@ -31,6 +31,7 @@ mod retry;
 mod savepoint;
 mod snapshot;
 mod tick;
+mod tidy;
 mod transaction;
 
 pub use bucket::Bucket;

@@ -45,7 +45,7 @@ impl Engine {
         match self.commit_and_log(pending, payload.as_mut(), &registration, &guard) {
             Ok((linked, end)) => {
                 let commit = linked.timestamp();
-                log.finish(linked, registration, &guard);
+                self.finish(linked, registration, &guard);
                 Ok((commit, end?))
             }
             Err(Failed::Log { error, pending }) => {

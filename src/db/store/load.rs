@@ -97,7 +97,7 @@ impl Archive {
             load.touch(&deltas, &mut touched)?;
             let guard = engine.collector().pin();
             let (any, needed) = (self.recovered, Needed::from(self.recovered));
-            let horizons = Horizons { any, departed: any, needed: &needed };
+            let horizons = Horizons { any, passed: any, departed: any, needed: &needed };
             table.sweep(horizons, usize::MAX, &guard);
         }
         load.tell(total);

@@ -195,7 +195,7 @@ impl<C: Choices> Player<'_, C> {
             }
             12 => {
                 let guard = self.collector.pin();
-                self.log.trim(&guard);
+                let _ = self.log.trim(&guard);
                 let horizon = self.log.horizons(&guard).any.get();
                 let needed = self.running.iter().flatten().map(|other| other.snapshot);
                 let needed = needed.chain([running.snapshot]).min();
@@ -328,7 +328,7 @@ impl<C: Choices> Player<'_, C> {
                 for key in writes {
                     self.versions[usize::from(key)].push(timestamp.get());
                 }
-                log.finish(linked, registration, &guard);
+                let _ = log.finish(linked, registration, &guard);
                 self.check_commit(record, timestamp);
             }
             Err(refused) => {
