@@ -325,7 +325,7 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
             if cut.versions > 0 {
                 seen_off.bytes += (weight + cut.bytes) as u64;
             }
-            table.note_dead(record.key());
+            table.note_dead(record);
         }
         table.account().add(delta);
         seen_off.retained = seen_off.entries.wrapping_sub(pruned);

@@ -30,11 +30,14 @@ use crate::skiplist::Entry as _;
 use crate::ssi::Needed;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
+/// Records of departed entries that are removed together where they are neighbours.
+const BURIED_TOGETHER: usize = 128;
+
 /// Keys of what waits.
 #[derive(Debug)]
 pub(super) struct Leftovers<K> {
-    /// Entries that departed, to be removed from the index.
-    dead: Mutex<VecDeque<K>>,
+    /// Entries that departed, to be removed from the index, with the addresses of their records.
+    dead: Mutex<VecDeque<(usize, K)>>,
     /// What snapshots need and others have overwritten, removed or evicted.
     kept: Mutex<Kept<K>>,
     /// Whether there are such.
@@ -85,20 +88,63 @@ impl<K> Kept<K> {
     }
 }
 
+/// Records that may leave their leaves together, by their addresses.
+#[derive(Debug)]
+pub(crate) struct Clearing {
+    /// Sorted.
+    listed: Vec<usize>,
+    /// A bit for each, by which most others are told apart without a search.
+    marks: [u64; MARKS],
+    cleared: Vec<usize>,
+}
+
+const MARKS: usize = 32;
+
+impl Clearing {
+    pub(crate) fn of(mut listed: Vec<usize>) -> Self {
+        listed.sort_unstable();
+        let mut marks = [0; MARKS];
+        for record in &listed {
+            let (word, bit) = Self::mark(*record);
+            if let Some(word) = marks.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        Self { listed, marks, cleared: Vec::new() }
+    }
+
+    /// Records are larger than the sixteen bytes that the allocator goes by.
+    fn mark(record: usize) -> (usize, u64) {
+        let at = record >> 5;
+        (at / 64 % MARKS, 1 << (at % 64))
+    }
+
+    fn is_listed<T>(&self, record: &T) -> bool {
+        let record = ptr::from_ref(record).addr();
+        let (word, bit) = Self::mark(record);
+        self.marks.get(word).is_some_and(|word| word & bit != 0)
+            && self.listed.binary_search(&record).is_ok()
+    }
+
+    fn has_cleared(&self, record: usize) -> bool {
+        self.cleared.contains(&record)
+    }
+}
+
 impl<K: Key, V: Value> Table<K, V> {
     /// Takes what no reader needs out of a record that was written, and the record itself if its
-    /// key was removed: then also its neighbours of which the addresses are in `batch`, which is
-    /// sorted. Runs the user's `Ord` and `Clone`. Answers how many versions went.
+    /// key was removed, with its neighbours that are listed. Runs the user's `Ord` and `Clone`.
+    /// Answers how many versions went.
     pub(super) fn tidy(
         &self,
         record: &Record<K, V>,
-        batch: &[usize],
+        clearing: &mut Clearing,
         horizons: Horizons<'_>,
         guard: &Guard<'_>,
     ) -> usize {
         let mut versions = 0;
-        if record.is_empty(guard) {
-            versions += self.clear(record, batch, horizons, guard);
+        if record.is_empty(guard) && !record.is_dead() {
+            versions += self.clear(record.key(), clearing, horizons, guard);
         }
         if record.is_dead() {
             return versions;
@@ -144,7 +190,8 @@ impl<K: Key, V: Value> Table<K, V> {
             left -= 1;
             let Some(key) = self.next_kept(horizons.any) else { break };
             if let Some(record) = self.index().get::<K>(&key, guard) {
-                versions += self.tidy(record, &[], horizons, guard);
+                let mut clearing = Clearing::of(vec![ptr::from_ref(record).addr()]);
+                versions += self.tidy(record, &mut clearing, horizons, guard);
             }
         }
         versions
@@ -160,72 +207,94 @@ impl<K: Key, V: Value> Table<K, V> {
         key
     }
 
-    /// Removes an empty record from the index, and those that are listed from the same leaf.
+    /// Removes the listed records in the leaf of `key` from the index that are empty and that nobody
+    /// needs: a leaf that loses one is written anew. No other record of the leaf is looked at.
+    /// Answers how many versions went with them, but for the newest of each.
     fn clear(
         &self,
-        record: &Record<K, V>,
-        batch: &[usize],
-        horizons: Horizons<'_>,
-        guard: &Guard<'_>,
-    ) -> usize {
-        let is_it = |other: &Record<K, V>| ptr::eq(other, record);
-        let may = |other: &Record<K, V>| {
-            is_it(other) || batch.binary_search(&ptr::from_ref(other).addr()).is_ok()
-        };
-        self.clear_leaf(record.key(), horizons, is_it, may, guard)
-    }
-
-    /// Removes records from the leaf of one key that nobody needs: if `visit` finds one, those that
-    /// `may` go. Answers how many versions went with them, but for the newest of each.
-    fn clear_leaf(
-        &self,
         key: &K,
+        clearing: &mut Clearing,
         Horizons { passed, departed, needed, .. }: Horizons<'_>,
-        visit: impl Fn(&Record<K, V>) -> bool,
-        may: impl Fn(&Record<K, V>) -> bool,
         guard: &Guard<'_>,
     ) -> usize {
         let (mut delta, mut versions) = (Delta::default(), 0);
         let kill = |record: &Record<K, V>| {
+            if !clearing.is_listed(record) {
+                return false;
+            }
             let horizon = if record.has_departed(guard) { departed } else { passed };
-            let dies = may(record) && record.kill(horizon, needed, guard);
+            let dies = record.kill(horizon, needed, guard);
             if dies {
                 let (weight, older) = self.weigh_dying(record, guard);
                 delta += weight;
                 versions += older;
+                clearing.cleared.push(ptr::from_ref(record).addr());
             }
             dies
         };
-        self.index().sweep(Some(key.clone()), 1, visit, kill, guard);
+        self.index().clear(key, kill, guard);
         self.account().add(delta);
         versions
     }
 
     /// Notes that an entry departed, for [`bury`](Self::bury).
-    pub(crate) fn note_dead(&self, key: &K) {
-        let key = key.clone();
-        self.leftovers.dead.lock().push_back(key);
+    pub(super) fn note_dead(&self, record: &Record<K, V>) {
+        let dead = (ptr::from_ref(record).addr(), record.key().clone());
+        self.leftovers.dead.lock().push_back(dead);
     }
 
     /// Removes records of entries that departed, up to `limit`. Answers how many versions went
     /// with them.
     pub(crate) fn bury(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {
         let mut versions = 0;
-        for _ in 0..limit {
-            let Some(key) = self.leftovers.dead.lock().pop_front() else { break };
-            // One leaf, and all in it that may go.
-            let may = |record: &Record<K, V>| record.has_departed(guard);
-            versions += self.clear_leaf(&key, horizons, may, may, guard);
-            let found = self.index().get::<K>(&key, guard);
-            let Some(left) = found.filter(|it| it.has_departed(guard)) else { continue };
-            if !left.is_newest_at(horizons.departed, guard) {
-                // Those behind it are younger.
-                self.leftovers.dead.lock().push_front(key);
+        for _ in 0..limit.div_ceil(BURIED_TOGETHER) {
+            let batch: Vec<_> = {
+                let mut dead = self.leftovers.dead.lock();
+                let count = dead.len().min(limit).min(BURIED_TOGETHER);
+                dead.drain(..count).collect()
+            };
+            if batch.is_empty() {
                 break;
             }
-            self.keep(left);
+            let (buried, mut early) = self.bury_batch(batch, horizons, guard);
+            versions += buried;
+            if !early.is_empty() {
+                // Those behind them are younger.
+                let mut dead = self.leftovers.dead.lock();
+                early.append(&mut dead);
+                *dead = early;
+                break;
+            }
         }
         versions
+    }
+
+    /// The same for some of them. Answers also which it is too early for.
+    fn bury_batch(
+        &self,
+        batch: Vec<(usize, K)>,
+        horizons: Horizons<'_>,
+        guard: &Guard<'_>,
+    ) -> (usize, VecDeque<(usize, K)>) {
+        let mut clearing = Clearing::of(batch.iter().map(|dead| dead.0).collect());
+        let (mut versions, mut early) = (0, VecDeque::new());
+        for (address, key) in batch {
+            if clearing.has_cleared(address) {
+                continue;
+            }
+            versions += self.clear(&key, &mut clearing, horizons, guard);
+            if clearing.has_cleared(address) {
+                continue;
+            }
+            // Written again, or looked at by somebody.
+            let found = self.index().get::<K>(&key, guard);
+            match found.filter(|record| record.has_departed(guard)) {
+                None => {}
+                Some(left) if left.is_newest_at(horizons.departed, guard) => self.keep(left),
+                Some(_) => early.push_back((address, key)),
+            }
+        }
+        (versions, early)
     }
 
     /// Notes that a value has left memory but for its readers, for

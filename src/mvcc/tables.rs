@@ -16,6 +16,7 @@ use crate::mvcc::account::{Bytes, Gauge};
 use crate::mvcc::departure::{self, Departing, Wanted};
 use crate::mvcc::expiry::Expiry;
 use crate::mvcc::footprint::WriteRef;
+use crate::mvcc::leftovers::Clearing;
 use crate::mvcc::place::Place;
 use crate::mvcc::record::Record;
 use crate::mvcc::shelf::Shelf;
@@ -48,14 +49,14 @@ pub(crate) fn key_of(
 pub(crate) fn tidy(
     write: WriteRef,
     table: &dyn AnyTable,
-    batch: &[usize],
+    clearing: &mut Clearing,
     horizons: Horizons<'_>,
     guard: &Guard<'_>,
 ) -> usize {
     assert!(table.id() == write.bucket, "a record is in the table of its bucket");
     // SAFETY: the record is in the table just checked, and was live when the guard was made: see
     // invariant 3 of `footprint`.
-    unsafe { table.tidy(write.record, batch, horizons, guard) }
+    unsafe { table.tidy(write.record, clearing, horizons, guard) }
 }
 
 /// A table with its types forgotten.
@@ -169,7 +170,7 @@ pub(crate) trait AnyTable: Any + Send + Sync {
     unsafe fn tidy(
         &self,
         record: NonNull<()>,
-        batch: &[usize],
+        clearing: &mut Clearing,
         horizons: Horizons<'_>,
         guard: &Guard<'_>,
     ) -> usize;
@@ -316,14 +317,14 @@ impl<K: Key, V: Value> AnyTable for Table<K, V> {
     unsafe fn tidy(
         &self,
         record: NonNull<()>,
-        batch: &[usize],
+        clearing: &mut Clearing,
         horizons: Horizons<'_>,
         guard: &Guard<'_>,
     ) -> usize {
         // SAFETY: the caller passes a record of this table, so its types are K and V, and its guard
         // keeps it.
         let record = unsafe { record.cast::<Record<K, V>>().as_ref() };
-        self.tidy(record, batch, horizons, guard)
+        self.tidy(record, clearing, horizons, guard)
     }
 
     fn retry(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {

@@ -1,7 +1,7 @@
 //! Removal: entries leave their leaf, leaves merge, empty segments are unlinked.
 //!
 //! ```text
-//! visit, without a lock      is anything here worth it?
+//! visit, without a lock      is anything here worth it? (not where the entry is known)
 //! kill, under the lock       the entry is dead; then slot -> leaf without it
 //! merge                      content -> one child less, if two neighbours fit into half a leaf
 //! unlink                     left content -> for the longer stretch; express links; dead; next
@@ -84,7 +84,8 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                     is_worth_it |= entry.is_dead() || visit(entry);
                 }
                 if is_worth_it {
-                    sweep.removed += Self::clear_leaf(segment, low, &mut kill, guard);
+                    let mut goes = |entry: &E| entry.is_dead() || kill(entry);
+                    sweep.removed += Self::clear_leaf(segment, low, &mut goes, guard);
                 }
             }
             let next = Segment::alive(segment.link(0).next(guard), guard);
@@ -96,6 +97,26 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                 None => return sweep,
             }
         }
+    }
+
+    /// Takes entries out of the leaf in which `key` belongs. `kill` is asked about each entry of the
+    /// leaf, as in a sweep; nothing else looks at them, so what it tells by their addresses costs
+    /// nothing. Answers how many were removed.
+    pub(crate) fn clear(
+        &self,
+        key: &E::Key,
+        mut kill: impl FnMut(&E) -> bool,
+        guard: &Guard<'_>,
+    ) -> usize {
+        let probe = Probe::<E::Key, E::Key>::new(key);
+        let segment = self.descend(&probe, true, guard);
+        let content = segment.content(guard);
+        let low = fences(segment, content, content.child_of(&probe, true), None).0;
+        let removed = Self::clear_leaf(segment, low, &mut kill, guard);
+        if segment.entries() == 0 {
+            self.unlink_empty(segment, guard);
+        }
+        removed
     }
 
     /// Takes the entries that `kill` killed out of the leaf that begins at `low`.
@@ -131,7 +152,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         }
         let mut killed = Vec::new();
         run.retain(|item| {
-            let gone = item.entry().is_dead() || kill(item.entry());
+            let gone = kill(item.entry());
             if gone {
                 killed.push(item);
             }

@@ -34,12 +34,14 @@ use crate::txn::journal::Journal;
 /// Records that one vacuum looks at for a commit that needs room.
 const VACUUM_BUDGET: usize = 1024;
 /// Records of departed entries that are removed before others are evicted.
-const BURY_BUDGET: usize = 2 * BATCH;
+const BURY_BUDGET: usize = 16 * BATCH;
 /// A part of a limit that departed entries may take before readers are asked to let go of them.
 const DEAD_SHARE: u64 = 32;
 /// More than is needed is evicted, by one part in so many of the limit, so that not every commit
 /// has to.
 const OVERSHOOT: u64 = 512;
+/// And no more than this: who evicts waits for it.
+const OVERSHOOT_MAX: u64 = 64 << 10;
 /// How often room is made for one commit before it is refused, without anything freed.
 const FUTILE_MAX: usize = 3;
 /// Values that have left memory but for their readers, at most, before no more are asked to.
@@ -164,7 +166,8 @@ impl Engine {
             self.vacuum(VACUUM_BUDGET);
         }
         let vacuumed = before.saturating_sub(gauge.used());
-        let goal = missing.saturating_add(gauge.limit() / OVERSHOOT).saturating_sub(vacuumed);
+        let overshoot = (gauge.limit() / OVERSHOOT).min(OVERSHOOT_MAX);
+        let goal = missing.saturating_add(overshoot).saturating_sub(vacuumed);
         let (mut open, mut parted) = (goal, 0);
         for table in self.evicting(gauge, table) {
             if open == 0 {

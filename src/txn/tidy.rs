@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use crate::epoch::Guard;
 use crate::mvcc::footprint::{Footprint, WriteRef};
+use crate::mvcc::leftovers::Clearing;
 use crate::mvcc::table::Horizons;
 use crate::mvcc::tables::tidy;
 use crate::ssi::{Linked, Needed, Passed, Registration};
@@ -79,16 +80,17 @@ impl Engine {
     }
 
     fn tidy_batch(&self, writes: &[WriteRef], horizons: Horizons<'_>, guard: &Guard<'_>) -> usize {
-        // Records that leave a leaf together cost as much as one.
-        let mut batch: SmallVec<[usize; 16]> =
-            writes.iter().map(|write| write.record.addr().get()).collect();
-        batch.sort_unstable();
-        let tidy_one = |write: &WriteRef| {
+        let addresses = writes.iter().map(|write| write.record.addr().get());
+        let mut clearing = Clearing::of(addresses.collect());
+        let mut versions = 0;
+        for write in writes {
             let table = self.catalog().tables().get(write.bucket);
             // A dropped table is emptied whatever the log still names.
-            if table.is_dropped() { 0 } else { tidy(*write, table, &batch, horizons, guard) }
-        };
-        writes.iter().map(tidy_one).sum()
+            if !table.is_dropped() {
+                versions += tidy(*write, table, &mut clearing, horizons, guard);
+            }
+        }
+        versions
     }
 
     /// Looks again at what was kept for snapshots in one bucket; the clock says in which.
