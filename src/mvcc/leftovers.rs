@@ -10,126 +10,24 @@
 //!
 //! A sweep finds all of these, too, by looking everywhere; this is for what is known.
 //!
-//! 1. Keys in the queues may be gone, or have been written again: they are hints.
+//! 1. What waits is told of by hints: see [`waiting`](super::waiting).
 //! 2. Only records that hold nothing leave the index (see [`Record::kill`]).
-//! 3. A record is kept once, however often it is written while a snapshot is open.
-//! 4. No code of the user's runs under a lock.
 //!
 //! Called by commits that have ended, by what makes room, and by vacuums.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ptr;
 
 use crate::epoch::Guard;
-use crate::id::Timestamp;
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::record::Record;
 use crate::mvcc::table::{Horizons, Table};
+use crate::mvcc::waiting::{Clearing, Dead};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 use crate::ssi::Needed;
-use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// Records of departed entries that are removed together where they are neighbours.
 const BURIED_TOGETHER: usize = 128;
-
-/// Keys of what waits.
-#[derive(Debug)]
-pub(super) struct Leftovers<K> {
-    /// Entries that departed, to be removed from the index, with the addresses of their records.
-    dead: Mutex<VecDeque<(usize, K)>>,
-    /// What snapshots need and others have overwritten, removed or evicted.
-    kept: Mutex<Kept<K>>,
-    /// Whether there are such.
-    has_kept: AtomicBool,
-    /// Values that are in the files, and still in memory for readers; oldest first.
-    parted: Mutex<VecDeque<K>>,
-}
-
-impl<K> Default for Leftovers<K> {
-    fn default() -> Self {
-        Self {
-            dead: Mutex::default(),
-            kept: Mutex::default(),
-            has_kept: AtomicBool::new(false),
-            parted: Mutex::default(),
-        }
-    }
-}
-
-/// Keys by the address of their records, which tells them apart without the user's `Ord`.
-#[derive(Debug)]
-struct Kept<K> {
-    /// Those that are being looked at again, and the horizon since which they are.
-    again: BTreeMap<usize, K>,
-    since: Timestamp,
-    /// Those that were kept meanwhile.
-    fresh: BTreeMap<usize, K>,
-}
-
-impl<K> Default for Kept<K> {
-    fn default() -> Self {
-        Self { again: BTreeMap::new(), since: Timestamp::ZERO, fresh: BTreeMap::new() }
-    }
-}
-
-impl<K> Kept<K> {
-    fn has(&self, record: usize) -> bool {
-        self.fresh.contains_key(&record) || self.again.contains_key(&record)
-    }
-
-    /// The next to be looked at again. Once all were, nothing is until the horizon moves.
-    fn next(&mut self, horizon: Timestamp) -> Option<K> {
-        if self.again.is_empty() && horizon > self.since {
-            self.since = horizon;
-            std::mem::swap(&mut self.again, &mut self.fresh);
-        }
-        self.again.pop_first().map(|(_, key)| key)
-    }
-}
-
-/// Records that may leave their leaves together, by their addresses.
-#[derive(Debug)]
-pub(crate) struct Clearing {
-    /// Sorted.
-    listed: Vec<usize>,
-    /// A bit for each, by which most others are told apart without a search.
-    marks: [u64; MARKS],
-    cleared: Vec<usize>,
-}
-
-const MARKS: usize = 32;
-
-impl Clearing {
-    pub(crate) fn of(mut listed: Vec<usize>) -> Self {
-        listed.sort_unstable();
-        let mut marks = [0; MARKS];
-        for record in &listed {
-            let (word, bit) = Self::mark(*record);
-            if let Some(word) = marks.get_mut(word) {
-                *word |= bit;
-            }
-        }
-        Self { listed, marks, cleared: Vec::new() }
-    }
-
-    /// Records are larger than the sixteen bytes that the allocator goes by.
-    fn mark(record: usize) -> (usize, u64) {
-        let at = record >> 5;
-        (at / 64 % MARKS, 1 << (at % 64))
-    }
-
-    fn is_listed<T>(&self, record: &T) -> bool {
-        let record = ptr::from_ref(record).addr();
-        let (word, bit) = Self::mark(record);
-        self.marks.get(word).is_some_and(|word| word & bit != 0)
-            && self.listed.binary_search(&record).is_ok()
-    }
-
-    fn has_cleared(&self, record: usize) -> bool {
-        self.cleared.contains(&record)
-    }
-}
 
 impl<K: Key, V: Value> Table<K, V> {
     /// Takes what no reader needs out of a record that was written, and the record itself if its
@@ -163,53 +61,25 @@ impl<K: Key, V: Value> Table<K, V> {
     }
 
     /// Notes a record that cannot go yet, for [`retry`](Self::retry).
-    pub(super) fn keep(&self, record: &Record<K, V>) {
-        let address = ptr::from_ref(record).addr();
-        if self.leftovers.kept.lock().has(address) {
-            return;
-        }
-        let key = record.key().clone();
-        let mut kept = self.leftovers.kept.lock();
-        let before = kept.fresh.insert(address, key);
-        // Relaxed: a hint, for whoever comes later.
-        self.leftovers.has_kept.store(true, Ordering::Relaxed);
-        drop(kept);
-        drop(before);
+    fn keep(&self, record: &Record<K, V>) {
+        self.waiting().keep(ptr::from_ref(record).addr(), || record.key().clone());
     }
 
-    /// Looks again at up to `left` records that were kept, if the horizon has moved since.
-    pub(crate) fn retry(
-        &self,
-        horizons: Horizons<'_>,
-        mut left: usize,
-        guard: &Guard<'_>,
-    ) -> usize {
+    /// Looks again at up to `limit` records that were kept, if the horizon has moved since.
+    pub(crate) fn retry(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {
         let mut versions = 0;
-        // Relaxed: as in `keep`.
-        while left > 0 && self.leftovers.has_kept.load(Ordering::Relaxed) {
-            left -= 1;
-            let Some(key) = self.next_kept(horizons.any) else { break };
-            if let Some(record) = self.index().get::<K>(&key, guard) {
-                let mut clearing = Clearing::of(vec![ptr::from_ref(record).addr()]);
-                versions += self.tidy(record, &mut clearing, horizons, guard);
-            }
+        for _ in 0..limit {
+            let Some(key) = self.waiting().next_kept(horizons.any) else { break };
+            let Some(record) = self.index().get::<K>(&key, guard) else { continue };
+            let mut clearing = Clearing::of(vec![ptr::from_ref(record).addr()]);
+            versions += self.tidy(record, &mut clearing, horizons, guard);
         }
         versions
     }
 
-    fn next_kept(&self, horizon: Timestamp) -> Option<K> {
-        let mut kept = self.leftovers.kept.lock();
-        let key = kept.next(horizon);
-        if key.is_none() && kept.fresh.is_empty() {
-            // Relaxed: as in `keep`; both under the lock.
-            self.leftovers.has_kept.store(false, Ordering::Relaxed);
-        }
-        key
-    }
-
-    /// Removes the listed records in the leaf of `key` from the index that are empty and that nobody
-    /// needs: a leaf that loses one is written anew. No other record of the leaf is looked at.
-    /// Answers how many versions went with them, but for the newest of each.
+    /// Removes the listed records in the leaf of `key` from the index that are empty and that
+    /// nobody needs: a leaf that loses one is written anew. No other record of the leaf is looked
+    /// at. Answers how many versions went with them, but for the newest of each.
     fn clear(
         &self,
         key: &K,
@@ -228,7 +98,7 @@ impl<K: Key, V: Value> Table<K, V> {
                 let (weight, older) = self.weigh_dying(record, guard);
                 delta += weight;
                 versions += older;
-                clearing.cleared.push(ptr::from_ref(record).addr());
+                clearing.note_cleared(record);
             }
             dies
         };
@@ -239,8 +109,7 @@ impl<K: Key, V: Value> Table<K, V> {
 
     /// Notes that an entry departed, for [`bury`](Self::bury).
     pub(super) fn note_dead(&self, record: &Record<K, V>) {
-        let dead = (ptr::from_ref(record).addr(), record.key().clone());
-        self.leftovers.dead.lock().push_back(dead);
+        self.waiting().push_dead((ptr::from_ref(record).addr(), record.key().clone()));
     }
 
     /// Removes records of entries that departed, up to `limit`. Answers how many versions went
@@ -248,21 +117,15 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn bury(&self, horizons: Horizons<'_>, limit: usize, guard: &Guard<'_>) -> usize {
         let mut versions = 0;
         for _ in 0..limit.div_ceil(BURIED_TOGETHER) {
-            let batch: Vec<_> = {
-                let mut dead = self.leftovers.dead.lock();
-                let count = dead.len().min(limit).min(BURIED_TOGETHER);
-                dead.drain(..count).collect()
-            };
+            let batch = self.waiting().take_dead(limit.min(BURIED_TOGETHER));
             if batch.is_empty() {
                 break;
             }
-            let (buried, mut early) = self.bury_batch(batch, horizons, guard);
+            let (buried, early) = self.bury_batch(batch, horizons, guard);
             versions += buried;
             if !early.is_empty() {
                 // Those behind them are younger.
-                let mut dead = self.leftovers.dead.lock();
-                early.append(&mut dead);
-                *dead = early;
+                self.waiting().put_back_dead(early);
                 break;
             }
         }
@@ -272,26 +135,28 @@ impl<K: Key, V: Value> Table<K, V> {
     /// The same for some of them. Answers also which it is too early for.
     fn bury_batch(
         &self,
-        batch: Vec<(usize, K)>,
+        batch: Vec<Dead<K>>,
         horizons: Horizons<'_>,
         guard: &Guard<'_>,
-    ) -> (usize, VecDeque<(usize, K)>) {
+    ) -> (usize, Vec<Dead<K>>) {
         let mut clearing = Clearing::of(batch.iter().map(|dead| dead.0).collect());
-        let (mut versions, mut early) = (0, VecDeque::new());
+        let (mut versions, mut early) = (0, Vec::new());
         for (address, key) in batch {
+            if !clearing.has_cleared(address) {
+                versions += self.clear(&key, &mut clearing, horizons, guard);
+            }
             if clearing.has_cleared(address) {
                 continue;
             }
-            versions += self.clear(&key, &mut clearing, horizons, guard);
-            if clearing.has_cleared(address) {
-                continue;
-            }
-            // Written again, or looked at by somebody.
             let found = self.index().get::<K>(&key, guard);
-            match found.filter(|record| record.has_departed(guard)) {
-                None => {}
-                Some(left) if left.is_newest_at(horizons.departed, guard) => self.keep(left),
-                Some(_) => early.push_back((address, key)),
+            // Unless it has been written again.
+            let Some(left) = found.filter(|record| record.has_departed(guard)) else { continue };
+            if left.has_older(guard) && left.is_newest_at(horizons.departed, guard) {
+                // For a snapshot, which may last.
+                self.keep(left);
+            } else {
+                // Readers of a moment ago are still there, or have not let go of the value.
+                early.push((address, key));
             }
         }
         (versions, early)
@@ -300,13 +165,12 @@ impl<K: Key, V: Value> Table<K, V> {
     /// Notes that a value has left memory but for its readers, for
     /// [`part`](Self::part).
     pub(crate) fn note_parted(&self, key: &K) {
-        let key = key.clone();
-        self.leftovers.parted.lock().push_back(key);
+        self.waiting().push_parted(key.clone());
     }
 
     /// Values that have left memory but for their readers.
     pub(crate) fn parted(&self) -> usize {
-        self.leftovers.parted.lock().len()
+        self.waiting().parted()
     }
 
     /// Takes out values that have left memory and that no reader needs any more, up to `limit`.
@@ -314,14 +178,14 @@ impl<K: Key, V: Value> Table<K, V> {
     pub(crate) fn part(&self, needed: &Needed, limit: usize, guard: &Guard<'_>) -> (usize, u64) {
         let (mut versions, mut bytes) = (0, 0);
         for _ in 0..limit {
-            let Some(key) = self.leftovers.parted.lock().pop_front() else { break };
+            let Some(key) = self.waiting().take_parted() else { break };
             let Some(record) = self.index().get::<K>(&key, guard) else { continue };
             let pruned = record.thin(needed, |version| self.weigher().version(version), guard);
             versions += pruned.versions;
             bytes += pruned.bytes;
             if pruned.versions == 0 && record.has_older(guard) {
                 // Those behind it are younger.
-                self.leftovers.parted.lock().push_front(key);
+                self.waiting().put_back_parted(key);
                 break;
             }
         }

@@ -19,7 +19,8 @@
 //! [`footprint`] are what is left of it for the conflict graph; [`table`] is a bucket's side, all
 //! of them in [`tables`]; [`codec`], [`ops`] and [`stored`] are what of it goes to files;
 //! [`departure`], [`shelf`], [`place`] and `exchange` are how values leave memory for these and
-//! come back; [`leftovers`] is what waits until nobody needs it.
+//! come back; [`leftovers`] and [`waiting`] are what waits until nobody
+//! needs it.
 
 use std::borrow::Borrow;
 
@@ -48,6 +49,7 @@ pub(crate) mod terms;
 mod thinning;
 pub(crate) mod version;
 pub(crate) mod view;
+pub(crate) mod waiting;
 pub(crate) mod weigh;
 pub(crate) mod workspace;
 mod write;

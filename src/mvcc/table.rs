@@ -20,13 +20,13 @@ use crate::mvcc::account::{Account, Delta, Gauge, Reserved, SET_ASIDE, signed};
 use crate::mvcc::codec::Stored;
 use crate::mvcc::exchange::Landed;
 use crate::mvcc::expiry::{Expired, Expiry};
-use crate::mvcc::leftovers::Leftovers;
 use crate::mvcc::place::{FetchError, Place};
 use crate::mvcc::record::{PINNED, Record, Stale};
 use crate::mvcc::residents::Residence;
 use crate::mvcc::shelf::Shelf;
 use crate::mvcc::terms::{EntryInfo, Listener, Terms};
 use crate::mvcc::version::Version;
+use crate::mvcc::waiting::Waiting;
 use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::{Entry as _, SkipList};
@@ -56,7 +56,7 @@ pub(crate) struct Table<K: Key, V: Value> {
     empty_from: AtomicU64,
     /// Where the next sweep goes on. Held for the length of a sweep: one at a time.
     sweep: Mutex<Option<K>>,
-    pub(super) leftovers: Leftovers<K>,
+    waiting: Waiting<K>,
     /// Where the next search for expired entries goes on.
     search: Mutex<Option<K>>,
 }
@@ -125,13 +125,18 @@ impl<K: Key, V: Value> Table<K, V> {
             dropped: AtomicBool::new(false),
             empty_from: AtomicU64::new(0),
             sweep: Mutex::new(None),
-            leftovers: Leftovers::default(),
+            waiting: Waiting::default(),
             search: Mutex::new(None),
         }
     }
 
     pub(crate) fn index(&self) -> &SkipList<Record<K, V>> {
         &self.index
+    }
+
+    /// What waits to leave; see [`leftovers`](super::leftovers).
+    pub(super) fn waiting(&self) -> &Waiting<K> {
+        &self.waiting
     }
 
     /// Where the bucket is in the files, if it is durable.

@@ -99,9 +99,9 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         }
     }
 
-    /// Takes entries out of the leaf in which `key` belongs. `kill` is asked about each entry of the
-    /// leaf, as in a sweep; nothing else looks at them, so what it tells by their addresses costs
-    /// nothing. Answers how many were removed.
+    /// Takes entries out of the leaf in which `key` belongs. `kill` is asked about each entry of
+    /// the leaf, as in a sweep; nothing else looks at them, so what it tells by their addresses
+    /// costs nothing. Answers how many were removed.
     pub(crate) fn clear(
         &self,
         key: &E::Key,

@@ -32,9 +32,9 @@ use super::footprint::{Footprint, Kind, Rules, Tag};
 use super::gate::{Gate, Patience, Ticket};
 use super::node::{Anchor, Successor, TxnNode};
 use super::owner::{Linked, Pending};
+use super::passed::Passed;
 use super::registry::{Entry, Registry};
 use super::tally::Tally;
-use super::trim::Passed;
 use crate::epoch::Guard;
 use crate::id::Timestamp;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
@@ -344,7 +344,7 @@ impl<F: Footprint> CommitLog<F> {
             return self.trim(guard);
         }
         if !timestamp.is_multiple_of(TRIM_EVERY) {
-            return Passed::none(self.tail(guard), guard);
+            return Passed::behind(self.tail(guard), 0, guard);
         }
         let is_due = timestamp.is_multiple_of(HORIZON_EVERY);
         let horizons = if is_due { self.horizons(guard) } else { self.registry.published() };

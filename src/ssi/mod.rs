@@ -56,6 +56,7 @@ mod needed;
 mod node;
 #[expect(unsafe_code, reason = "a handle follows the raw pointer to the node that it owns")]
 mod owner;
+mod passed;
 mod peers;
 mod registry;
 mod status;
@@ -72,6 +73,6 @@ pub(crate) use footprint::{Footprint, Kind, Refusal, Rules, Tag};
 pub(crate) use gate::Patience;
 pub(crate) use needed::Needed;
 pub(crate) use owner::{Linked, Pending};
+pub(crate) use passed::Passed;
 pub(crate) use registry::Entry;
 pub(crate) use status::Status;
-pub(crate) use trim::Passed;

@@ -19,42 +19,11 @@
 use super::commit_log::CommitLog;
 use super::footprint::Footprint;
 use super::needed::Needed;
-use super::node::{Successor, TxnNode, retire};
+use super::node::{TxnNode, retire};
+use super::passed::Passed;
 use super::registry::Horizons;
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-
-/// Commits that the floor has reached: whoever may still be certified sees them, so that only
-/// snapshots need what they overwrote.
-#[must_use = "what these overwrote stays until somebody takes it out"]
-pub(crate) struct Passed<'g, F> {
-    before: &'g TxnNode<F>,
-    left: usize,
-    guard: &'g Guard<'g>,
-}
-
-impl<'g, F> Passed<'g, F> {
-    /// None.
-    pub(super) fn none(node: &'g TxnNode<F>, guard: &'g Guard<'_>) -> Self {
-        Self { before: node, left: 0, guard }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.left
-    }
-}
-
-impl<'g, F> Iterator for Passed<'g, F> {
-    type Item = &'g F;
-
-    fn next(&mut self) -> Option<&'g F> {
-        self.left = self.left.checked_sub(1)?;
-        let Successor::Node(next) = self.before.successor(self.guard) else { return None };
-        self.before = next;
-        Some(next.footprint())
-    }
-}
 
 impl<F: Footprint> CommitLog<F> {
     /// Which moments readers need, as of now.
@@ -89,7 +58,7 @@ impl<F: Footprint> CommitLog<F> {
         let horizon = horizons.tracked;
         let tail = self.tail(guard);
         let Some(mut oldest) = self.oldest.try_lock() else {
-            return Passed::none(tail, guard);
+            return Passed::behind(tail, 0, guard);
         };
         let forced = self.forced_below(tail);
         let first = oldest.get();
@@ -110,7 +79,7 @@ impl<F: Footprint> CommitLog<F> {
         }
         oldest.set(keep);
         // SAFETY: it is not retired yet; `guard` keeps it beyond that.
-        let passed = Passed { before: unsafe { first.as_ref() }, left: count, guard };
+        let passed = Passed::behind(unsafe { first.as_ref() }, count, guard);
         let mut node = first;
         while node != keep {
             // SAFETY: as above; `guard` keeps the node beyond its retirement.

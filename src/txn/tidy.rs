@@ -19,9 +19,9 @@ use smallvec::SmallVec;
 
 use crate::epoch::Guard;
 use crate::mvcc::footprint::{Footprint, WriteRef};
-use crate::mvcc::leftovers::Clearing;
 use crate::mvcc::table::Horizons;
 use crate::mvcc::tables::tidy;
+use crate::mvcc::waiting::Clearing;
 use crate::ssi::{Linked, Needed, Passed, Registration};
 use crate::txn::counters::Count;
 use crate::txn::engine::Engine;
@@ -66,7 +66,7 @@ impl Engine {
     fn tidy_records(&self, passed: Passed<'_, Footprint>, guard: &Guard<'_>) {
         let needed = self.log().needed(guard);
         let horizons = self.horizons(&needed);
-        let writes = passed.flat_map(|footprint| footprint.writes()).copied();
+        let writes = passed.flat_map(Footprint::writes).copied();
         let mut writes = writes.filter(|write| write.leaves_something());
         loop {
             let batch: SmallVec<[WriteRef; 16]> = writes.by_ref().take(BATCH).collect();

@@ -11,8 +11,8 @@ use palisade::{BucketOptions, Snapshot};
 use super::rng::{Rng, seed};
 use super::{Bucket, Database, in_use, scale, turn};
 
-/// What was let go of and is not freed yet: some thousand pieces, leaves of an index among them. The
-/// commits to be tidied up after are fewer.
+/// What was let go of and is not freed yet: some thousand pieces, leaves of an index among them.
+/// The commits to be tidied up after are fewer.
 const WAITING: isize = 1 << 20;
 
 /// What a value takes that was written over another: a place of its own beside the record's.
