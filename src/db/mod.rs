@@ -460,8 +460,9 @@ impl Database {
     /// Removes what nobody can read any more: old versions, deleted keys, dropped buckets. Looks at
     /// `budget` records at most and goes on where the last call ended; `usize::MAX` for all.
     ///
-    /// Writers remove old versions of what they write by themselves; this is for deleted keys, and
-    /// for versions that a long snapshot kept back. Readers and writers go on meanwhile.
+    /// Commits do so by themselves for what was written before them; this looks at everything:
+    /// also at small old versions of keys that nobody writes, at what expired, and where nobody
+    /// commits any more. Readers and writers go on meanwhile.
     #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn vacuum(&self, budget: usize) -> Vacuumed {
         Vacuumed::from(self.engine().vacuum(budget))

@@ -50,7 +50,8 @@ impl Options {
     }
 
     /// Starts a thread that vacuums at this interval. Without it nothing vacuums in the
-    /// background; call [`Database::vacuum`] instead.
+    /// background: what was overwritten or removed leaves as others commit, and what
+    /// [`Database::vacuum`] names besides when that is called.
     pub fn vacuum_every(mut self, interval: Duration) -> Self {
         self.vacuum_every = Some(interval);
         self

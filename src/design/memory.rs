@@ -11,14 +11,20 @@
 //!
 //! Every running transaction and snapshot has a slot in the registry that says which moment it
 //! sees. The horizon is at or below all of them. In a chain, the newest version at or below the
-//! horizon is the oldest that anyone can see; what lies below it is cut off. Writers do so as they
-//! commit to a record; [`Database::vacuum`](crate::Database::vacuum) does it for records that
-//! nobody writes. A record whose only version is a tombstone at or below the horizon leaves the
-//! index.
+//! horizon is the oldest that anyone can see; what lies below it is cut off by whoever commits to
+//! the record next. Above the horizon, too, a version goes that no snapshot falls on.
 //!
-//! A transaction that is kept open therefore keeps versions. It does not keep the commit log,
-//! unless it can still commit: then the log holds what committed since, up to
-//! [`Options::retained_bytes_max`](crate::Options::retained_bytes_max).
+//! A commit cannot take out what it overwrote: somebody may be reading it. It leaves that to the
+//! commit log, which is trimmed by whoever commits later: the oldest transaction that may still
+//! write bounds it, and once a commit lies below, whoever passes it there follows the records that
+//! it wrote, takes out the versions that no snapshot needs, and takes records of removed keys out
+//! of the index. What a snapshot still needs is noted, and looked at again when the horizon has
+//! moved. Versions of less than 128 bytes wait for the next write of their key, or for
+//! [`Database::vacuum`](crate::Database::vacuum), which looks at everything.
+//!
+//! A snapshot that is kept open therefore keeps the versions that it sees. A transaction that can
+//! still commit keeps also records, which it may have to be compared by, and the log of what
+//! committed since, up to [`Options::retained_bytes_max`](crate::Options::retained_bytes_max).
 //!
 //! # The epoch
 //!
@@ -36,9 +42,9 @@
 //!
 //! | object | unlinked by | freed by |
 //! |---|---|---|
-//! | version | a later commit or the vacuum, below the horizon | the epoch |
+//! | version | a later commit or the vacuum, when nobody needs it | the epoch |
 //! | version inside a record | the same | its value by the epoch, its place with the record |
-//! | record | the vacuum | the epoch |
+//! | record | a commit behind the removal of its key, or the vacuum | the epoch |
 //! | leaf, content, segment of an index | a writer or the vacuum that replaces it | the epoch |
 //! | node of the commit log | a commit now and then, below every tracked snapshot | the epoch |
 //! | private writes | the transaction's end, unless they were committed | at once |
