@@ -22,10 +22,13 @@
 //! bucket if that is a cache or durable, or from all of these if it is the database's limit. If
 //! that does not help, the commit is refused with
 //! [`Error::MemoryLimit`](crate::Error::MemoryLimit). What only removes is never refused. Old
-//! versions that a snapshot needs count: a snapshot that is kept open can fill a bucket. What is
-//! left of an entry of a cache that a snapshot keeps from going does not.
+//! versions that a snapshot needs count: a snapshot that is kept open can fill a bucket. So do the
+//! private writes of a transaction, from its next write on; they are never refused while they fit
+//! into the limit, so a transaction may go over it until it commits. What is left of entries of a
+//! cache that left while a transaction is open that may be compared by them counts when it is more
+//! than the limit.
 //!
-//! Not counted for a limit are private writes of open transactions, the record of what committed
+//! Not counted for a limit are what transactions have read, the record of what committed
 //! while they ran ([`Options::retained_bytes_max`](crate::Options::retained_bytes_max)), and what
 //! was unlinked and waits for readers or for a sweep;
 //! [`MemoryStats`](crate::MemoryStats) shows these.

@@ -28,7 +28,7 @@ use std::time::Instant;
 use crate::codec::EncodeError;
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
-use crate::mvcc::account::{Delta, signed};
+use crate::mvcc::account::{Delta, Gauge, signed};
 use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::{Rare, WriteRef, Writes};
 use crate::mvcc::interval::{BucketIntervals, Interval};
@@ -43,6 +43,7 @@ use crate::mvcc::view::{Item, Met, ReadView};
 use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
+use crate::sync::Arc;
 
 /// How a read counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +265,17 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         })
     }
 
+    /// Counts private writes, if the table has a limit. The error is a limit that has no room for
+    /// them even if nothing else were there, and their bytes.
+    pub(crate) fn count_private(&self) -> Result<(), (&'db Arc<Gauge>, u64)> {
+        let gauges = self.table.account().gauges();
+        if gauges.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.writes.borrow_mut().count_private(self.table);
+        gauges.iter().find(|gauge| bytes > gauge.limit()).map_or(Ok(()), |full| Err((full, bytes)))
+    }
+
     /// The time of the next write.
     pub(crate) fn now(&self) -> usize {
         self.writes.borrow().now()
@@ -285,7 +297,7 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
     /// Why an iterator ended before its end, if one did.
     fn failure(&self) -> Option<FetchError>;
-    /// What the commit will ask of the memory.
+    /// What the commit will ask of the memory. What was counted of private writes is given back.
     fn needs(&self) -> Needs;
     /// Finds or makes a record for each key to be written, and adds them to `writes`; adds what
     /// was read and locked without an address. Runs the user's `Ord`. False if it writes to a
@@ -363,7 +375,9 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn needs(&self) -> Needs {
-        self.writes.borrow().needs(self.table)
+        let mut writes = self.writes.borrow_mut();
+        writes.release_private();
+        writes.needs(self.table)
     }
 
     fn freeze(&mut self, guard: &Guard<'_>, out: &mut Writes, rare: &mut Rare) -> bool {

@@ -31,7 +31,7 @@ use smallvec::SmallVec;
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::mvcc::account::{Delta, signed};
+use crate::mvcc::account::{Delta, Gauge, Reserved, signed};
 use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
 use crate::mvcc::record::{Pruned, Record, TakeError, Taken};
 use crate::mvcc::table::Table;
@@ -40,6 +40,7 @@ use crate::mvcc::write::{Home, Stage, Write, version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
 use crate::ssi::{Needed, Status};
+use crate::sync::Arc;
 
 /// Writes that need no memory of their own.
 const INLINE: usize = 2;
@@ -57,7 +58,24 @@ pub(crate) struct WriteSet<K: Key, V: Value> {
     /// Boxed, since most logs are short.
     #[expect(clippy::box_collection, reason = "a transaction makes this anew, mostly for nothing")]
     top: Option<Box<BTreeMap<KeyRef<K>, usize>>>,
+    /// Boxed, since most buckets have no limit.
+    private: Option<Box<Private>>,
 }
+
+/// What the log takes in memory, as far as it was counted for the limits of its table.
+#[derive(Debug, Default)]
+struct Private {
+    /// Writes that were weighed, and their bytes.
+    weighed: usize,
+    bytes: u64,
+    reserved: u64,
+    reservations: Vec<Reserved>,
+}
+
+/// Private writes are counted in steps of so many bytes, or of such a part of the limit, and later
+/// of a quarter of what they take already.
+const STEP: u64 = 16 << 10;
+const STEPS: u64 = 256;
 
 /// What a rolled-back write leaves to remember: it may have told the caller what was there before.
 pub(crate) enum Undone<K: Key, V: Value> {
@@ -110,7 +128,7 @@ pub(crate) type OwnEntry<K, V> = (NonNull<K>, Option<NonNull<V>>);
 
 impl<K: Key, V: Value> WriteSet<K, V> {
     pub(crate) fn new() -> Self {
-        Self { log: SmallVec::new(), top: None }
+        Self { log: SmallVec::new(), top: None, private: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -311,6 +329,36 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         guard: &Guard<'_>,
     ) -> Option<NonNull<()>> {
         self.log.get_mut(at)?.place(table, guard).map(NonNull::cast)
+    }
+
+    /// Counts what was written so far for the limits of the table, which must have some. Answers how
+    /// many bytes it is.
+    pub(crate) fn count_private(&mut self, table: &Table<K, V>) -> u64 {
+        let weigher = table.weigher();
+        let private = self.private.get_or_insert_default();
+        for write in self.log.iter().skip(private.weighed) {
+            // SAFETY: the log owns the version, which never changes (1).
+            private.bytes += weigher.version(unsafe { write.version.as_ref() }) as u64;
+            if matches!(write.home, Home::Own(_)) {
+                private.bytes += weigher.record(write.key.get()) as u64;
+            }
+        }
+        private.weighed = self.log.len();
+        if private.bytes > private.reserved {
+            let gauges = table.account().gauges();
+            let least = gauges.iter().map(|gauge| gauge.limit() / STEPS).min().unwrap_or(0);
+            let step = least.min(STEP).max(private.reserved / 4);
+            let step = step.max(private.bytes - private.reserved);
+            private.reserved += step;
+            let reserve = |gauge: &Arc<Gauge>| gauge.reserve_anyway(step);
+            private.reservations.extend(gauges.iter().map(reserve));
+        }
+        private.bytes
+    }
+
+    /// Gives back what was counted, since the commit counts anew.
+    pub(crate) fn release_private(&mut self) {
+        self.private = None;
     }
 
     /// Puts this write's version on top of its record, undecided. Answers whether it leaves so much

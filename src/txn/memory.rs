@@ -152,7 +152,7 @@ impl Engine {
         Ok(gauge.reserve_anyway(bytes))
     }
 
-    fn no_room(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable, needed: u64) -> Error {
+    pub(super) fn no_room(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable, needed: u64) -> Error {
         let is_database = self.catalog().tables().gauge().is_some_and(|it| Arc::ptr_eq(it, gauge));
         let bucket = (!is_database).then(|| self.catalog().name(table.id()));
         Error::MemoryLimit { bucket, needed, used: gauge.used(), limit: gauge.limit() }
@@ -232,6 +232,9 @@ impl Engine {
         } else {
             self.bury(table);
         }
+        if leaves_more_than_it_frees(table) {
+            return evicted;
+        }
         let parted_max = parted_max(table);
         let mut refusals = 0;
         // More of what stays for readers would be of no help.
@@ -300,6 +303,14 @@ impl Engine {
     fn retains_versions(&self) -> bool {
         self.catalog().tables().iter().any(|table| table.bytes().retained > 0)
     }
+}
+
+/// Whether entries that leave are dead for so long that a limit counts them, and are so small that
+/// what stays of them is more than what goes.
+fn leaves_more_than_it_frees(table: &dyn AnyTable) -> bool {
+    let is_counted = table.gauges().iter().any(|gauge| gauge.dead() > 0);
+    let (entries, _) = table.overhead();
+    is_counted && table.bytes().live <= table.stub_bytes().saturating_mul(entries as u64)
 }
 
 /// How many values may have left memory but for their readers, which only takes more: what is set

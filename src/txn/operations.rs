@@ -16,6 +16,9 @@ use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
 use crate::txn::transaction::Transaction;
 
+/// Longer than any program runs: a hundred years.
+const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The integer types, for [`Transaction::fetch_add`].
 pub trait Integer: Copy {
     /// The sum, or `None` if it does not fit.
@@ -210,19 +213,22 @@ impl Transaction<'_> {
 }
 
 /// Writing. Nothing of it is seen by others before the commit.
+///
+/// Where there is a limit, what a transaction writes counts from then on, and others give way. One
+/// that has written more than the whole limit gets [`Error::MemoryLimit`] from its next write.
 impl Transaction<'_> {
     /// Sets the value of `key`, and returns the one it replaces.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get), and [`Error::MemoryLimit`].
     pub fn insert<K: Key, V: Value>(
         &self,
         bucket: &Bucket<K, V>,
         key: K,
         value: V,
     ) -> Result<Option<&V>> {
-        Ok(self.workspace(bucket)?.insert(&self.access(), key, value)?)
+        Ok(self.writer(bucket)?.insert(&self.access(), key, value)?)
     }
 
     /// Like [`insert`](Self::insert), and the value may be read for so long from now on: afterwards
@@ -239,12 +245,14 @@ impl Transaction<'_> {
         value: V,
         time_to_live: Duration,
     ) -> Result<Option<&V>> {
-        let workspace = self.workspace(bucket)?;
+        let workspace = self.writer(bucket)?;
         if workspace.typed_table().expiry().is_none() {
             return Err(Error::NotExpiring { bucket: bucket.name() });
         }
-        let deadline = Instant::now() + time_to_live;
-        Ok(workspace.insert_until(&self.access(), key, value, Some(deadline))?)
+        let now = Instant::now();
+        // What no clock will show is as good as a lifetime.
+        let deadline = now.checked_add(time_to_live).or_else(|| now.checked_add(LIFETIME));
+        Ok(workspace.insert_until(&self.access(), key, value, deadline)?)
     }
 
     /// Sets the value of `key`, whatever it was. Unlike [`insert`](Self::insert) it does not read
@@ -254,7 +262,7 @@ impl Transaction<'_> {
     ///
     /// As [`get`](Self::get).
     pub fn set<K: Key, V: Value>(&self, bucket: &Bucket<K, V>, key: K, value: V) -> Result<()> {
-        self.workspace(bucket)?.set(&self.access(), key, value);
+        self.writer(bucket)?.set(&self.access(), key, value);
         Ok(())
     }
 
@@ -331,7 +339,7 @@ impl Transaction<'_> {
         let Some(value) = self.get(bucket, key)? else { return Ok(false) };
         let mut value = value.clone();
         change(&mut value);
-        self.workspace(bucket)?.replace(&self.access(), key, value);
+        self.writer(bucket)?.replace(&self.access(), key, value);
         Ok(true)
     }
 
@@ -354,7 +362,7 @@ impl Transaction<'_> {
     {
         let equal = self.get(bucket, key)? == Some(expected);
         if equal {
-            self.workspace(bucket)?.replace(&self.access(), key, new);
+            self.writer(bucket)?.replace(&self.access(), key, new);
         }
         Ok(equal)
     }

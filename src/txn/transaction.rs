@@ -180,6 +180,20 @@ impl<'db> Transaction<'db> {
     }
 }
 
+impl<'db> Transaction<'db> {
+    /// The same, to write: what was written before is counted where there is a limit.
+    pub(super) fn writer<K: Key, V: Value>(
+        &self,
+        bucket: &Bucket<K, V>,
+    ) -> Result<&Workspace<'db, K, V>> {
+        let workspace = self.workspace(bucket)?;
+        workspace.count_private().map_err(|(gauge, needed)| {
+            self.seat.engine().no_room(gauge, workspace.typed_table(), needed)
+        })?;
+        Ok(workspace)
+    }
+}
+
 impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")

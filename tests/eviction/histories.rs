@@ -75,7 +75,12 @@ fn transact(db: &Database, cache: &Bucket<u64, String>, writes: &[(u8, Option<u8
     for &(key, len) in writes {
         let key = u64::from(key);
         match len {
-            Some(len) => drop(tx.insert(cache, key, value(len)).unwrap()),
+            Some(len) => match tx.insert(cache, key, value(len)) {
+                Ok(_) => {}
+                // It has written more than there is room for altogether.
+                Err(Error::MemoryLimit { needed, limit, .. }) if needed > limit => return,
+                Err(error) => panic!("{error}"),
+            },
             None => drop(tx.remove(cache, &key).unwrap()),
         }
     }
