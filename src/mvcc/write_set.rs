@@ -331,8 +331,8 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         self.log.get_mut(at)?.place(table, guard).map(NonNull::cast)
     }
 
-    /// Counts what was written so far for the limits of the table, which must have some. Answers how
-    /// many bytes it is.
+    /// Counts what was written so far for the limits of the table, which must have some. Answers
+    /// how many bytes it is.
     pub(crate) fn count_private(&mut self, table: &Table<K, V>) -> u64 {
         let weigher = table.weigher();
         let private = self.private.get_or_insert_default();

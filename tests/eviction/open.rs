@@ -54,8 +54,8 @@ fn others_give_way_to_private_writes() {
     };
     // It sees nothing of the cache, so nothing of that has to stay for it.
     let tx = db.begin();
-    let full = fill(0);
-    assert!(full > LIMIT / 10 * 9, "{full}");
+    let before = fill(0);
+    assert!(before > LIMIT / 10 * 9, "{before}");
     for key in 0..128 {
         tx.insert(&bucket, key, vec![0; 4096]).unwrap();
     }
