@@ -334,6 +334,9 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     /// Counts what was written so far for the limits of the table, which must have some. Answers
     /// how many bytes it is.
     pub(crate) fn count_private(&mut self, table: &Table<K, V>) -> u64 {
+        if self.log.is_empty() {
+            return 0;
+        }
         let weigher = table.weigher();
         let private = self.private.get_or_insert_default();
         for write in self.log.iter().skip(private.weighed) {

@@ -48,7 +48,7 @@ const HORIZON_EVERY: u64 = 32;
 const TRIM_EVERY: u64 = 8;
 const TRIM_NODES: usize = 9;
 /// The part of what somebody held up who has ended now that goes with them.
-const CATCH_UP: usize = 32;
+const CATCH_UP: usize = 128;
 
 /// All committed transactions that a running one may still conflict with.
 pub(crate) struct CommitLog<F: Footprint> {

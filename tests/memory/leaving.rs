@@ -73,7 +73,7 @@ fn what_several_threads_overwrote_leaves() {
         }
     });
     // A commit that was held up by the scheduler may hold up all that came after it.
-    for _ in 0..200 {
+    for _ in 0..10_000 {
         bucket.insert(0, vec![2; 200]).unwrap();
     }
     is_flat(before, 4 * WAITING + MOVED * entries, "each value overwritten once, by four threads");
