@@ -28,7 +28,7 @@ use crate::txn::engine::Engine;
 
 /// Records that are tidied up together.
 const BATCH: usize = 128;
-/// Records that are looked at again for each that was written.
+/// Kept records that are looked at again for each commit that is passed.
 const RETRIES: usize = 2;
 /// Commits after which what was kept in the next bucket has its turn.
 const TURN: u64 = 32;
@@ -66,6 +66,7 @@ impl Engine {
     fn tidy_records(&self, passed: Passed<'_, Footprint>, guard: &Guard<'_>) {
         let needed = self.log().needed(guard);
         let horizons = self.horizons(&needed);
+        let commits = passed.len();
         let writes = passed.flat_map(Footprint::writes).copied();
         let mut writes = writes.filter(|write| write.leaves_something());
         loop {
@@ -73,10 +74,13 @@ impl Engine {
             if batch.is_empty() {
                 break;
             }
-            let versions = self.tidy_batch(&batch, horizons, guard)
-                + self.retry(batch.len() * RETRIES, horizons, guard);
-            self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
+            self.count_gone(self.tidy_batch(&batch, horizons, guard));
         }
+        self.count_gone(self.retry(commits * RETRIES, horizons, guard));
+    }
+
+    fn count_gone(&self, versions: usize) {
+        self.counters().add(Count::VersionsRetained, (versions as u64).wrapping_neg());
     }
 
     fn tidy_batch(&self, writes: &[WriteRef], horizons: Horizons<'_>, guard: &Guard<'_>) -> usize {
