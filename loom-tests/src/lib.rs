@@ -38,6 +38,7 @@ mod play;
 pub mod record_models;
 pub mod skiplist_models;
 pub mod ssi_models;
+pub mod tidy_models;
 pub mod wal_models;
 
 /// Tests that run models of a suite, each with so many roles on the main thread in turn.

@@ -26,6 +26,7 @@ use std::borrow::Borrow;
 
 pub(crate) mod account;
 pub(crate) mod codec;
+mod death;
 pub(crate) mod departure;
 mod exchange;
 pub(crate) mod expiry;

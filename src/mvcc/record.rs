@@ -22,10 +22,11 @@
 //! 6. The THINNING bit of the head is set by whoever takes versions out of the middle of the chain
 //!    or puts others in their place, for as long as that takes; nobody takes the head meanwhile.
 //!    The chain is changed only while all its versions are settled, so that no committer cuts it,
-//!    too.
+//!    too. Whoever kills a record sets it likewise, where the chain must not change under him.
 //!
 //! Called by tables, write sets, and what makes room (`departure`); [`tenancy`](super::tenancy),
-//! [`thinning`](super::thinning) and [`exchange`](super::exchange) are further parts of a record.
+//! [`thinning`](super::thinning), [`exchange`](super::exchange) and [`death`](super::death) are
+//! further parts of a record.
 
 use std::ptr::{self, NonNull};
 
@@ -34,7 +35,6 @@ use crate::id::Timestamp;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
-use crate::ssi::Needed;
 use crate::sync::{AtomicPtr, Ordering};
 
 pub(super) const DEAD: usize = 0b001;
@@ -283,7 +283,7 @@ impl<K: Key, V: Value> Record<K, V> {
             let first = version.as_ptr().cast::<u8>();
             // SAFETY: the version is unlinked and embedded, and the caller is the only one to
             // retire it; `drop_first` runs when every pin of today has ended. The record outlives
-            // that, since it cannot die before its first version is vacant (4).
+            // that, since it cannot die until its first version is vacant (4).
             unsafe { guard.defer(first, drop_first::<V>, size_of::<Version<V>>()) };
         } else {
             // SAFETY: as above.
@@ -304,66 +304,6 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: as above.
             unsafe { guard.retire_spare(version.as_ptr(), bytes) };
         }
-    }
-
-    /// Kills the record when its key was removed at or before `horizon`, below which nobody who may
-    /// write looks, and no reader needs what was there before (4).
-    pub(crate) fn kill(&self, horizon: Timestamp, needed: &Needed, pinned: &Guard<'_>) -> bool {
-        let head = self.head();
-        if head.addr() & TAGS != 0 {
-            return false;
-        }
-        // SAFETY: as in `visible_at`.
-        if let Some(newest) = unsafe { head.as_ref() } {
-            let is_gone = newest.is_tombstone() && newest.is_visible_at(horizon);
-            if !is_gone || Self::is_any_needed(newest, needed, pinned) {
-                return false;
-            }
-        }
-        self.is_whole(head, pinned) && self.bury(head)
-    }
-
-    /// Whether a reader needs a version below this one, which is decided.
-    fn is_any_needed(newest: &Version<V>, needed: &Needed, _pinned: &Guard<'_>) -> bool {
-        let mut newer = newest;
-        // SAFETY: as in `visible_at`.
-        while let Some(version) = unsafe { newer.prev().as_ref() } {
-            let (Commit::At(since), Commit::At(until)) = (version.commit(), newer.commit()) else {
-                return true;
-            };
-            if needed.between(since, until) {
-                return true;
-            }
-            newer = version;
-        }
-        false
-    }
-
-    /// Kills the record whatever it holds, for a table that nobody uses any more. False if a
-    /// deferred drop still points into it.
-    pub(crate) fn condemn(&self, pinned: &Guard<'_>) -> bool {
-        let head = self.head();
-        head.addr() & (DEAD | THINNING) == 0 && self.is_whole(head, pinned) && self.bury(head)
-    }
-
-    /// Whether the version in place is in the chain that begins at `head`, or vacant: no deferred
-    /// drop points to it.
-    fn is_whole(&self, head: *mut Version<V>, _pinned: &Guard<'_>) -> bool {
-        let mut oldest = untagged(head);
-        // SAFETY: as in `visible_at`.
-        while let Some(below) = unsafe { oldest.as_ref() }.map(Version::prev)
-            && !below.is_null()
-        {
-            oldest = below;
-        }
-        self.first.is_vacant() || ptr::eq(oldest, &raw const self.first)
-    }
-
-    /// Sets the DEAD bit, unless the head has changed (1).
-    fn bury(&self, head: *mut Version<V>) -> bool {
-        let dead = head.map_addr(|a| a | DEAD);
-        // AcqRel: from here on `take` answers Dead, and the record's own drop frees the chain.
-        self.head.compare_exchange(head, dead, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Measures the versions of a record that is dead or about to die, newest first.

@@ -274,8 +274,8 @@ impl<V> Version<V> {
     /// The version is embedded and unlinked, every pin that could have found it has ended, and
     /// nobody else drops its value.
     pub(crate) unsafe fn drop_embedded(this: *const Self) {
-        // SAFETY: the record that contains the version outlives the borrow: a record is not
-        // removed from the index before its embedded version is vacant (record invariant 4).
+        // SAFETY: the record that contains the version outlives the borrow: it does not die while
+        // its embedded version is out of the chain and not vacant (record invariant 4).
         let this = unsafe { &*this };
         debug_assert!(this.is_embedded() && !this.is_vacant(), "dropped once, and embedded");
         // SAFETY: an embedded version is built with a value, and the caller says it is the only
