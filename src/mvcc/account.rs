@@ -8,9 +8,8 @@
 //! ```
 //!
 //! What is dead was evicted, and is there for a snapshot that sees it, or until nobody is compared
-//! by it. Of that a limit counts what is more than twice the limit: so all together is never more
-//! than three times as much, and no cache refuses what it is asked to keep because of one snapshot
-//! that sees all of it: an entry of 70 bytes is one of 134 when it is dead.
+//! by it. It does not count for a limit: a cache does not refuse what it is asked to keep because
+//! somebody's transaction takes its time.
 //!
 //! 1. What leaves is subtracted with the number it was added with: sizes depend on nothing that
 //!    changes (see `weigh`). So when nothing runs the sums are what a walk would find, and zero
@@ -43,7 +42,7 @@ pub(crate) struct Delta {
 }
 
 impl Delta {
-    /// The part that always counts for a limit.
+    /// The part that counts for a limit.
     fn limited(self) -> i64 {
         self.records + self.live + self.retained
     }
@@ -160,7 +159,6 @@ impl Account {
         add(&shard.dead, delta.dead);
         for gauge in &self.gauges {
             add(&gauge.used, delta.limited());
-            add(&gauge.dead, delta.dead);
         }
     }
 
@@ -190,13 +188,7 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct Gauge {
     used: CachePadded<AtomicU64>,
-    dead: CachePadded<AtomicU64>,
     limit: u64,
-}
-
-fn positive(counter: &AtomicU64) -> u64 {
-    // Relaxed: a number that others change all the time.
-    counter.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
 }
 
 /// A limit does not leave room for what was asked.
@@ -208,8 +200,7 @@ pub(crate) struct Full {
 
 impl Gauge {
     pub(crate) fn new(limit: u64) -> Self {
-        let zero = || CachePadded::new(AtomicU64::new(0));
-        Self { used: zero(), dead: zero(), limit }
+        Self { used: CachePadded::new(AtomicU64::new(0)), limit }
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -218,18 +209,14 @@ impl Gauge {
 
     /// Bytes in use and reserved.
     pub(crate) fn used(&self) -> u64 {
-        positive(&self.used) + self.dead()
-    }
-
-    /// What counts of what is dead.
-    pub(crate) fn dead(&self) -> u64 {
-        positive(&self.dead).saturating_sub(self.limit.saturating_mul(2))
+        // Relaxed: a number that others change all the time.
+        self.used.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
     /// Reserves room for what is about to be counted, until it is given back (3).
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, Full> {
         // Relaxed: one number, and whoever adds to it sees what it was.
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + self.dead();
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
         let reserved = Reserved { gauge: Arc::clone(self), bytes };
         // Dropping the reservation takes it back.
         if used.saturating_add(bytes) <= self.limit { Ok(reserved) } else { Err(Full { used }) }
@@ -281,20 +268,6 @@ mod tests {
         });
         assert_eq!(account.bytes(), Bytes { records: 400, ..Bytes::default() });
         assert_eq!(gauge.used(), 400);
-    }
-
-    #[test]
-    fn what_is_dead_counts_beyond_twice_the_limit() {
-        let gauge = Arc::new(Gauge::new(100));
-        let account = Account::new([Arc::clone(&gauge)]);
-        account.add(Delta { dead: 200, ..Delta::default() });
-        assert_eq!(gauge.used(), 0);
-        drop(gauge.reserve(100).unwrap());
-        account.add(Delta { dead: 30, live: 10, ..Delta::default() });
-        assert_eq!(gauge.used(), 40);
-        assert_eq!(gauge.reserve(61).unwrap_err(), Full { used: 40 });
-        account.add(Delta { dead: -230, ..Delta::default() });
-        drop(gauge.reserve(90).unwrap());
     }
 
     #[test]

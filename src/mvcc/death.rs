@@ -75,11 +75,11 @@ impl<K: Key, V: Value> Record<K, V> {
         if !self.is_first_in(head, pinned) || !self.mark(head, marked) {
             return false;
         }
-        let held = Thinning(&self.head);
+        let chain = Thinning(&self.head);
         let dies = self.is_first_in(head, pinned) && self.mark(marked, head.map_addr(|a| a | DEAD));
         if dies {
             // There is nothing to take the mark off any more.
-            mem::forget(held);
+            mem::forget(chain);
         }
         dies
     }

@@ -232,9 +232,6 @@ impl Engine {
         } else {
             self.bury(table);
         }
-        if leaves_more_than_it_frees(table) {
-            return evicted;
-        }
         let parted_max = parted_max(table);
         let mut refusals = 0;
         // More of what stays for readers would be of no help.
@@ -303,14 +300,6 @@ impl Engine {
     fn retains_versions(&self) -> bool {
         self.catalog().tables().iter().any(|table| table.bytes().retained > 0)
     }
-}
-
-/// Whether entries that leave are dead for so long that a limit counts them, and are so small that
-/// what stays of them is more than what goes.
-fn leaves_more_than_it_frees(table: &dyn AnyTable) -> bool {
-    let is_counted = table.gauges().iter().any(|gauge| gauge.dead() > 0);
-    let (entries, _) = table.overhead();
-    is_counted && table.bytes().live <= table.stub_bytes().saturating_mul(entries as u64)
 }
 
 /// How many values may have left memory but for their readers, which only takes more: what is set

@@ -1,5 +1,4 @@
-//! What open transactions hold counts: their private writes, and what left while they may still be
-//! compared with others.
+//! What open transactions have written and not committed counts.
 
 use std::time::Duration;
 
@@ -64,40 +63,6 @@ fn others_give_way_to_private_writes() {
     tx.rollback();
     let again = fill(4000);
     assert!(again > LIMIT / 10 * 9, "{again}");
-    db.check();
-}
-
-/// What left a cache stays while a transaction is open that may have to be compared by it; of that,
-/// too, there is no more than twice the limit, and until then nobody notices.
-#[test]
-fn what_left_under_an_open_transaction_is_bounded() {
-    let db = Database::in_memory();
-    let options = BucketOptions::new().memory_limit(LIMIT).evict(EvictionPolicy::Lru);
-    let cache: Bucket<u64, u64> = db.volatile_bucket_with("cache", options).unwrap();
-    let other: Bucket<u64, u64> = db.volatile_bucket("other").unwrap();
-    let open = db.begin();
-    assert_eq!(open.get(&other, &1).unwrap(), None);
-    let (mut most, mut first_refused) = (0, None);
-    for key in 0..40_000 {
-        match cache.insert(key, key) {
-            Ok(_) => {}
-            Err(Error::MemoryLimit { .. }) if first_refused.is_some_and(|it| it + 99 < key) => {
-                break;
-            }
-            Err(Error::MemoryLimit { .. }) => first_refused = first_refused.or(Some(key)),
-            Err(error) => panic!("{error}"),
-        }
-        most = most.max(used(&db, "cache").total());
-    }
-    assert!(first_refused.is_none_or(|key| key > 20_000), "{first_refused:?}");
-    assert!(most <= 3 * LIMIT + 4096, "{most} bytes at most");
-    open.insert(&other, 1, 1).unwrap();
-    open.commit().unwrap();
-    for key in 100_000..130_000 {
-        cache.insert(key, key).unwrap();
-    }
-    let memory = used(&db, "cache");
-    assert!(memory.dead < LIMIT / 8 && memory.keys > LIMIT / 2, "{memory:?}");
     db.check();
 }
 
