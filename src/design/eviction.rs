@@ -25,8 +25,8 @@
 //! versions that a snapshot needs count: a snapshot that is kept open can fill a bucket. So do the
 //! private writes of a transaction, from its next write on; they are never refused while they fit
 //! into the limit, so a transaction may go over it until it commits. What is left of entries of a
-//! cache that left while a transaction is open that may be compared by them, or a snapshot that sees
-//! them, does not.
+//! cache that left while a transaction is open that may be compared by them, or a snapshot that
+//! sees them, does not.
 //!
 //! Not counted for a limit are what transactions have read, the record of what committed
 //! while they ran ([`Options::retained_bytes_max`](crate::Options::retained_bytes_max)), and what
