@@ -16,6 +16,8 @@ use palisade::{Bucket, BucketOptions, Database, EvictionPolicy};
 #[cfg(feature = "testing")]
 #[path = "memory/churn.rs"]
 mod churn;
+#[path = "memory/held_up.rs"]
+mod held_up;
 #[path = "memory/leaving.rs"]
 mod leaving;
 #[path = "common/policies.rs"]

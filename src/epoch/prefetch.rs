@@ -3,6 +3,19 @@
 //! Only ever a wish: any address is allowed, nothing is read, and where there is no such
 //! instruction nothing happens. Used by `bag`, by the index and by versions.
 
+/// Asks for the first and the last line of an object, which may lie across two.
+#[inline]
+pub(crate) fn prefetch_object<T>(object: *const T) {
+    let start = object.cast::<u8>();
+    prefetch(start);
+    if size_of::<T>() > SMALL {
+        prefetch(start.wrapping_add(size_of::<T>() - 1));
+    }
+}
+
+/// Objects up to this size lie within one line, as allocators place them.
+const SMALL: usize = 16;
+
 /// Asks for the cache line at an address.
 #[inline]
 pub(crate) fn prefetch<T>(address: *const T) {

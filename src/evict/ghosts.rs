@@ -32,7 +32,9 @@ const UNITS: u64 = 256;
 /// Units at most, where most of their ghosts came back.
 const UNITS_MAX: usize = 1024;
 
-type Bucket = [u32; BUCKET];
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket([u32; BUCKET]);
 
 #[derive(Debug, Default)]
 struct Unit {
@@ -93,7 +95,7 @@ impl Ghosts {
     fn place(&mut self, hash: u64) {
         let (at, print) = self.address(hash);
         let (tail, units) = (self.tail, self.units.len());
-        let Some(bucket) = self.buckets.get_mut(at) else { return };
+        let Some(Bucket(bucket)) = self.buckets.get_mut(at) else { return };
         // The dead are cleared away, before their units' names come again.
         bucket.iter_mut().filter(|ghost| age(**ghost, tail) >= units).for_each(|ghost| *ghost = 0);
         let free_or_oldest = |ghost: &&mut u32| (**ghost != 0).then(|| age(**ghost, tail));
@@ -118,7 +120,7 @@ impl Ghosts {
     pub(super) fn remove(&mut self, hash: u64, weight: u64) -> bool {
         let (at, print) = self.address(hash);
         let (tail, units) = (self.tail, self.units.len());
-        let Some(bucket) = self.buckets.get_mut(at) else { return false };
+        let Some(Bucket(bucket)) = self.buckets.get_mut(at) else { return false };
         let is_it = |ghost: &&mut u32| **ghost & PRINT == print && age(**ghost, tail) < units;
         let found = bucket.iter_mut().find(is_it).map(std::mem::take);
         found.is_some_and(|ghost| self.take_off(ghost, weight))

@@ -8,7 +8,7 @@
 //!
 //! Used by the policies that sort entries by heat.
 
-use super::resident::Slot;
+use super::resident::{Resident, Slot};
 use super::ring::Ring;
 
 /// Levels at most: one for each bit of a mask.
@@ -22,7 +22,7 @@ pub(super) struct Levels<R> {
     weight: u64,
 }
 
-impl<R> Levels<R> {
+impl<R: Resident> Levels<R> {
     pub(super) fn new(levels: u8) -> Self {
         assert!(levels <= LEVELS_MAX, "a level has no bit");
         let rings = (0..levels).map(|_| Ring::default()).collect();

@@ -19,6 +19,9 @@ pub(crate) trait Resident: Copy + Send {
 
     /// Whether the entry must stay for now.
     fn is_pinned(self) -> bool;
+
+    /// Asks for the entry to be brought near: the keeper is about to look at it.
+    fn prefetch(self) {}
 }
 
 /// A place in a ring: an entry with the weight that it was last seen with.

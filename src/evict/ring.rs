@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 const SEGMENT: usize = 128;
 /// An empty segment up to this size is kept for the next slot.
 const KEPT: usize = 8;
+/// So far ahead of the front residents are brought near.
+const AHEAD: usize = 6;
 /// How often a random place is looked for.
 const TRIES: usize = 64;
 
@@ -74,22 +76,6 @@ impl<R> Ring<R> {
         self.cursor += usize::from(self.cursor > 0);
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Slot<R>> {
-        while self.len > 0 {
-            let first = self.segments.front_mut()?;
-            let slot = first.pop_front();
-            if first.is_empty() && self.may_drop_segment() {
-                self.segments.pop_front();
-                self.cursor = self.cursor.saturating_sub(1);
-            }
-            if let Some(slot) = slot {
-                self.take_off(&slot);
-                return Some(slot);
-            }
-        }
-        None
-    }
-
     pub(super) fn pop_back(&mut self) -> Option<Slot<R>> {
         while self.len > 0 {
             let last = self.segments.back_mut()?;
@@ -113,30 +99,6 @@ impl<R> Ring<R> {
             self.segments.shrink_to(count * 2);
         }
         count > 1 || self.segments.front().is_some_and(|only| only.capacity() > KEPT)
-    }
-
-    /// Takes a slot out of the middle, each with the same chance, and puts the last one in its
-    /// place. `pick` gives random numbers below its argument.
-    pub(super) fn swap_remove(&mut self, mut pick: impl FnMut(usize) -> usize) -> Option<Slot<R>> {
-        for _ in 0..TRIES {
-            let count = self.segments.len();
-            let segment = pick(count.max(1));
-            let first_len = self.segments.front().map_or(0, VecDeque::len);
-            let at = pick(if count == 1 { first_len } else { SEGMENT }.max(1));
-            if self.segments.get(segment).is_some_and(|segment| at < segment.len()) {
-                let last = self.pop_back()?;
-                let place = self.segments.get_mut(segment).and_then(|segment| segment.get_mut(at));
-                // No place: the last slot was picked.
-                let Some(place) = place else { return Some(last) };
-                // The last one stays, so its weight is put back, and the taken one's comes off.
-                self.len += 1;
-                self.weight += last.weight;
-                let taken = std::mem::replace(place, last);
-                self.take_off(&taken);
-                return Some(taken);
-            }
-        }
-        self.pop_front()
     }
 
     /// Puts all slots of another ring behind those of this one.
@@ -163,6 +125,50 @@ impl<R> Ring<R> {
 }
 
 impl<R: Resident> Ring<R> {
+    /// Takes a slot out of the middle, each with the same chance, and puts the last one in its
+    /// place. `pick` gives random numbers below its argument.
+    pub(super) fn swap_remove(&mut self, mut pick: impl FnMut(usize) -> usize) -> Option<Slot<R>> {
+        for _ in 0..TRIES {
+            let count = self.segments.len();
+            let segment = pick(count.max(1));
+            let first_len = self.segments.front().map_or(0, VecDeque::len);
+            let at = pick(if count == 1 { first_len } else { SEGMENT }.max(1));
+            if self.segments.get(segment).is_some_and(|segment| at < segment.len()) {
+                let last = self.pop_back()?;
+                let place = self.segments.get_mut(segment).and_then(|segment| segment.get_mut(at));
+                // No place: the last slot was picked.
+                let Some(place) = place else { return Some(last) };
+                // The last one stays, so its weight is put back, and the taken one's comes off.
+                self.len += 1;
+                self.weight += last.weight;
+                let taken = std::mem::replace(place, last);
+                self.take_off(&taken);
+                return Some(taken);
+            }
+        }
+        self.pop_front()
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Slot<R>> {
+        while self.len > 0 {
+            let first = self.segments.front_mut()?;
+            let slot = first.pop_front();
+            // Whoever takes one looks behind it, and comes for the next ones soon.
+            if let Some(ahead) = first.get(AHEAD) {
+                ahead.resident.prefetch();
+            }
+            if first.is_empty() && self.may_drop_segment() {
+                self.segments.pop_front();
+                self.cursor = self.cursor.saturating_sub(1);
+            }
+            if let Some(slot) = slot {
+                self.take_off(&slot);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
     /// Moves entries that are gone to `gone`, looks at about as many slots as `budget` allows and
     /// takes them off it. True when the end was reached; the next call begins at the front.
     pub(super) fn purge(&mut self, budget: &mut usize, gone: &mut Vec<R>) -> bool {

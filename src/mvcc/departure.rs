@@ -60,6 +60,8 @@ pub(crate) trait Departing {
     fn asked(&self) -> usize;
     /// How far the search came, if there was one for expired entries.
     fn search(&self) -> Search;
+    /// Bytes of records that stay in the index for as long as readers may be compared by them.
+    fn departed(&self) -> usize;
     /// Gives the stubs their commit time.
     fn settle(&mut self, commit: Timestamp);
     /// Tells the listener, prunes, and counts. Answers how many bytes were freed.
@@ -166,6 +168,7 @@ pub(crate) struct Batch<'t, K: Key, V: Value> {
     ones: Vec<One<K, V>>,
     asked: usize,
     search: Search,
+    departed: usize,
 }
 
 /// Chooses what leaves and puts the stubs on.
@@ -175,7 +178,7 @@ pub(super) fn depart<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE };
+    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE, departed: 0 };
     match wanted {
         Wanted::Room(bytes) => batch.make_room(bytes, owner, guard),
         Wanted::Expired(budget) => batch.find_expired(budget, owner, guard),
@@ -190,7 +193,7 @@ pub(crate) fn depart_one<'t, K: Key, V: Value>(
     owner: *const Status,
     guard: &Guard<'_>,
 ) -> Batch<'t, K, V> {
-    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE };
+    let mut batch = Batch { table, ones: Vec::new(), asked: 0, search: Search::NONE, departed: 0 };
     let Some(record) = record else { return batch };
     // Held until the stub is in its chain (shelf invariant 3).
     let files = table.shelf().map(Shelf::files);
@@ -256,6 +259,10 @@ impl<K: Key, V: Value> Batch<'_, K, V> {
             unsafe { Version::free(stub.as_ptr()) };
             return false;
         }
+        if self.table.shelf().is_none() {
+            let weigher = self.table.weigher();
+            self.departed += weigher.record(record.key()) + weigher.boxed(None);
+        }
         let record = NonNull::from(record);
         self.ones.push(One { record, version, stub, from_ring, cause });
         true
@@ -287,6 +294,10 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
 
     fn search(&self) -> Search {
         self.search
+    }
+
+    fn departed(&self) -> usize {
+        self.departed
     }
 
     fn settle(&mut self, commit: Timestamp) {

@@ -83,6 +83,9 @@ pub(crate) type Writes = SmallVec<[WriteRef; 3]>;
 /// The intervals of each bucket that has some.
 pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
 
+/// About what the record of a removed key takes until it leaves the index.
+const REMOVED: usize = 128;
+
 /// The frozen read and write sets of a transaction.
 #[derive(Default)]
 pub(crate) struct Footprint {
@@ -100,6 +103,8 @@ pub(crate) struct Rare {
     pub(crate) intervals: Intervals,
     pub(crate) locks: Addresses,
     pub(crate) locked_intervals: Intervals,
+    /// Bytes of the records of entries that leave with this commit.
+    departed: usize,
 }
 
 impl Rare {
@@ -129,6 +134,13 @@ impl Footprint {
     pub(crate) fn note_leaving(&mut self, at: usize) {
         if let Some(write) = self.writes.get_mut(at) {
             *write = write.leaving();
+        }
+    }
+
+    /// Notes bytes of records that depart. Before the node is linked.
+    pub(crate) fn note_departed(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.rare.get_or_insert_default().departed += bytes;
         }
     }
 
@@ -220,6 +232,11 @@ impl ssi::Footprint for Footprint {
         spilled(self.reads.spilled(), self.reads.capacity() * size_of::<usize>())
             + spilled(self.writes.spilled(), self.writes.capacity() * size_of::<WriteRef>())
             + rare
+    }
+
+    fn held_up(&self) -> usize {
+        let leaving = self.writes.iter().filter(|write| write.leaves_something()).count();
+        self.rare.as_ref().map_or(0, |rare| rare.departed) + leaving * REMOVED
     }
 }
 

@@ -18,6 +18,7 @@
 use std::ptr;
 
 use crate::epoch::Guard;
+use crate::epoch::prefetch::prefetch_object;
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::record::Record;
 use crate::mvcc::table::{Horizons, Table};
@@ -28,6 +29,8 @@ use crate::ssi::Needed;
 
 /// Records of departed entries that are removed together where they are neighbours.
 const BURIED_TOGETHER: usize = 128;
+/// So many of them are brought near at once: what memory takes to answer is waited for together.
+const NEAR: usize = 16;
 
 impl<K: Key, V: Value> Table<K, V> {
     /// Takes what no reader needs out of a record that was written, and the record itself if its
@@ -141,22 +144,30 @@ impl<K: Key, V: Value> Table<K, V> {
     ) -> (usize, Vec<Dead<K>>) {
         let mut clearing = Clearing::of(batch.iter().map(|dead| dead.0).collect());
         let (mut versions, mut early) = (0, Vec::new());
-        for (address, key) in batch {
-            if !clearing.has_cleared(address) {
-                versions += self.clear(&key, &mut clearing, horizons, guard);
+        let mut batch = batch.into_iter();
+        while batch.len() > 0 {
+            for (address, key) in batch.as_slice().iter().take(NEAR) {
+                prefetch_object(ptr::without_provenance::<Record<K, V>>(*address));
+                self.index().prefetch_leaf(key, guard);
             }
-            if clearing.has_cleared(address) {
-                continue;
-            }
-            let found = self.index().get::<K>(&key, guard);
-            // Unless it has been written again.
-            let Some(left) = found.filter(|record| record.has_departed(guard)) else { continue };
-            if left.has_older(guard) && left.is_newest_at(horizons.departed, guard) {
-                // For a snapshot, which may last.
-                self.keep(left);
-            } else {
-                // Readers of a moment ago are still there, or have not let go of the value.
-                early.push((address, key));
+            for (address, key) in batch.by_ref().take(NEAR) {
+                if !clearing.has_cleared(address) {
+                    versions += self.clear(&key, &mut clearing, horizons, guard);
+                }
+                if clearing.has_cleared(address) {
+                    continue;
+                }
+                let found = self.index().get::<K>(&key, guard);
+                // Unless it has been written again.
+                let left = found.filter(|record| record.has_departed(guard));
+                let Some(left) = left else { continue };
+                if left.has_older(guard) && left.is_newest_at(horizons.departed, guard) {
+                    // For a snapshot, which may last.
+                    self.keep(left);
+                } else {
+                    // Readers of a moment ago are still there, or have not let go of the value.
+                    early.push((address, key));
+                }
             }
         }
         (versions, early)

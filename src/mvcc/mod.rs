@@ -25,6 +25,7 @@
 use std::borrow::Borrow;
 
 pub(crate) mod account;
+pub(crate) mod charge;
 pub(crate) mod codec;
 mod death;
 pub(crate) mod departure;

@@ -22,6 +22,8 @@ use crate::skiplist::Entry as _;
 pub(crate) struct ReadLog {
     pub(super) reads: RefCell<Addresses>,
     pub(super) locks: RefCell<Addresses>,
+    /// Bytes of both that some bucket has counted for its limits.
+    counted: Cell<usize>,
 }
 
 /// What an operation of a transaction works with.
@@ -49,6 +51,16 @@ impl ReadLog {
             log.dedup();
         }
         log.push(address);
+    }
+
+    /// Bytes by which the log has grown since this was asked last: the caller's to count.
+    pub(super) fn take_growth(&self) -> usize {
+        let spilled = |log: &RefCell<Addresses>| {
+            let log = log.borrow();
+            if log.spilled() { log.capacity() * size_of::<usize>() } else { 0 }
+        };
+        let bytes = spilled(&self.reads) + spilled(&self.locks);
+        bytes.saturating_sub(self.counted.replace(bytes))
     }
 
     /// Empties the log: the reads and the locks.

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::epoch::Guard;
+use crate::epoch::prefetch::prefetch_object;
 use crate::evict::{Keeper, Resident};
 use crate::mvcc::record::{PINNED, Record};
 use crate::mvcc::terms::Retention;
@@ -93,6 +94,10 @@ impl<K: Key, V: Value> Resident for Tenant<K, V> {
 
     fn is_pinned(self) -> bool {
         self.enrolled().newest_heat() == Some(PINNED)
+    }
+
+    fn prefetch(self) {
+        prefetch_object(self.record.as_ptr());
     }
 }
 

@@ -36,7 +36,8 @@ impl<T: 'static> Measure<T> {
         matches!(self, Self::Given(_)) || is_known::<T>()
     }
 
-    fn of(&self, thing: &T) -> usize {
+    /// Bytes that the thing owns on the heap.
+    pub(crate) fn of(&self, thing: &T) -> usize {
         match self {
             Self::Known => heap_size_of_known(thing).unwrap_or(0),
             Self::Given(measure) => {

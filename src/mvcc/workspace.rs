@@ -28,7 +28,8 @@ use std::time::Instant;
 use crate::codec::EncodeError;
 use crate::epoch::Guard;
 use crate::id::{BucketId, Timestamp};
-use crate::mvcc::account::{Delta, Gauge, signed};
+use crate::mvcc::account::{Delta, signed};
+use crate::mvcc::charge::{Charge, Excess, fits};
 use crate::mvcc::expiry::Expired;
 use crate::mvcc::footprint::{Rare, WriteRef, Writes};
 use crate::mvcc::interval::{BucketIntervals, Interval};
@@ -43,7 +44,6 @@ use crate::mvcc::view::{Item, Met, ReadView};
 use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
-use crate::sync::Arc;
 
 /// How a read counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     expired: Option<Expired>,
     /// Boxed, since most transactions have none.
     unaddressed: RefCell<Option<Box<Unaddressed<K>>>>,
+    /// What was read, as far as it was counted: boxed, since most buckets have no limit.
+    read: RefCell<Option<Box<Read>>>,
     /// Why an iterator ended before its end.
     failure: RefCell<Option<Box<FetchError>>>,
 }
@@ -84,12 +86,30 @@ struct Unaddressed<K> {
     locked: Vec<K>,
     /// What each iterator read: two intervals at most, from its two ends.
     ranges: Vec<Vec<Interval<K>>>,
+    /// Bytes that the keys own, where there is a limit.
+    owned: usize,
 }
 
 impl<K> Default for Unaddressed<K> {
     fn default() -> Self {
-        Self { absent: Vec::new(), locked: Vec::new(), ranges: Vec::new() }
+        Self { absent: Vec::new(), locked: Vec::new(), ranges: Vec::new(), owned: 0 }
     }
+}
+
+impl<K> Unaddressed<K> {
+    fn bytes(&self) -> usize {
+        let keys = self.absent.capacity() + self.locked.capacity();
+        let range = size_of::<Vec<Interval<K>>>() + 2 * size_of::<Interval<K>>();
+        keys * size_of::<K>() + self.ranges.capacity() * range + self.owned
+    }
+}
+
+/// What was read, in bytes that were counted for limits.
+#[derive(Default)]
+struct Read {
+    /// Of the log of all buckets, what grew while this one was read.
+    addresses: u64,
+    charge: Charge,
 }
 
 impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
@@ -99,6 +119,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             writes: RefCell::new(WriteSet::new()),
             recent: Recent::new(),
             unaddressed: RefCell::new(None),
+            read: RefCell::new(None),
             failure: RefCell::new(None),
             expired: table.expired(),
         }
@@ -217,12 +238,24 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     pub(super) fn note_absent(&self, key: K) {
-        let absent = &mut self.unaddressed().absent;
+        let mut unaddressed = self.unaddressed();
+        let Unaddressed { absent, owned, .. } = &mut *unaddressed;
+        *owned += self.owned_by(&key);
         if absent.len() == absent.capacity() && absent.len() >= ReadLog::TIDY_MIN {
             absent.sort();
-            absent.dedup();
+            absent.dedup_by(|again, key| {
+                let is_again = again == key;
+                *owned -= if is_again { self.owned_by(again) } else { 0 };
+                is_again
+            });
         }
         absent.push(key);
+    }
+
+    /// Bytes that a key owns, if anybody counts.
+    fn owned_by(&self, key: &K) -> usize {
+        let is_limited = !self.table.account().gauges().is_empty();
+        if is_limited { self.table.weigher().key.of(key) } else { 0 }
     }
 
     /// Notes that an iterator could not read a value, so that nothing is committed that may rest on
@@ -233,9 +266,14 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
     pub(crate) fn note_range(&self, whole: Interval<K>) -> usize {
-        let ranges = &mut self.unaddressed().ranges;
-        ranges.push(vec![whole]);
-        ranges.len() - 1
+        let mut unaddressed = self.unaddressed();
+        let owned = |bound: &Bound<K>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => self.owned_by(key),
+            Bound::Unbounded => 0,
+        };
+        unaddressed.owned += owned(&whole.low) + owned(&whole.high);
+        unaddressed.ranges.push(vec![whole]);
+        unaddressed.ranges.len() - 1
     }
 
     pub(crate) fn typed_table(&self) -> &'db Table<K, V> {
@@ -267,13 +305,31 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Counts private writes, if the table has a limit. The error is a limit that has no room for
     /// them even if nothing else were there, and their bytes.
-    pub(crate) fn count_private(&self) -> Result<(), (&'db Arc<Gauge>, u64)> {
+    pub(crate) fn count_private(&self) -> Result<(), Excess<'db>> {
         let gauges = self.table.account().gauges();
         if gauges.is_empty() {
             return Ok(());
         }
-        let bytes = self.writes.borrow_mut().count_private(self.table);
-        gauges.iter().find(|gauge| bytes > gauge.limit()).map_or(Ok(()), |full| Err((full, bytes)))
+        fits(self.writes.borrow_mut().count_private(self.table), gauges)
+    }
+
+    /// The same for what the transaction has read, here or elsewhere, and nobody has counted yet.
+    pub(crate) fn count_reads(&self, log: &ReadLog) -> Result<(), Excess<'db>> {
+        let gauges = self.table.account().gauges();
+        if gauges.is_empty() {
+            return Ok(());
+        }
+        let here = self.unaddressed.borrow().as_ref().map_or(0, |reads| reads.bytes());
+        let growth = log.take_growth();
+        if here + growth == 0 {
+            return Ok(());
+        }
+        let mut read = self.read.borrow_mut();
+        let read = read.get_or_insert_default();
+        read.addresses += growth as u64;
+        let bytes = read.addresses + here as u64;
+        read.charge.cover(bytes, gauges);
+        fits(bytes, gauges)
     }
 
     /// The time of the next write.

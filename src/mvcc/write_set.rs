@@ -31,7 +31,8 @@ use smallvec::SmallVec;
 
 use crate::epoch::Guard;
 use crate::id::Timestamp;
-use crate::mvcc::account::{Delta, Gauge, Reserved, signed};
+use crate::mvcc::account::{Delta, signed};
+use crate::mvcc::charge::Charge;
 use crate::mvcc::key_ref::{ByKey, KeyRef, is_inverted};
 use crate::mvcc::record::{Pruned, Record, TakeError, Taken};
 use crate::mvcc::table::Table;
@@ -40,7 +41,6 @@ use crate::mvcc::write::{Home, Stage, Write, version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
 use crate::ssi::{Needed, Status};
-use crate::sync::Arc;
 
 /// Writes that need no memory of their own.
 const INLINE: usize = 2;
@@ -68,14 +68,8 @@ struct Private {
     /// Writes that were weighed, and their bytes.
     weighed: usize,
     bytes: u64,
-    reserved: u64,
-    reservations: Vec<Reserved>,
+    charge: Charge,
 }
-
-/// Private writes are counted in steps of so many bytes, or of such a part of the limit, and later
-/// of a quarter of what they take already.
-const STEP: u64 = 16 << 10;
-const STEPS: u64 = 256;
 
 /// What a rolled-back write leaves to remember: it may have told the caller what was there before.
 pub(crate) enum Undone<K: Key, V: Value> {
@@ -347,15 +341,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
             }
         }
         private.weighed = self.log.len();
-        if private.bytes > private.reserved {
-            let gauges = table.account().gauges();
-            let least = gauges.iter().map(|gauge| gauge.limit() / STEPS).min().unwrap_or(0);
-            let step = least.min(STEP).max(private.reserved / 4);
-            let step = step.max(private.bytes - private.reserved);
-            private.reserved += step;
-            let reserve = |gauge: &Arc<Gauge>| gauge.reserve_anyway(step);
-            private.reservations.extend(gauges.iter().map(reserve));
-        }
+        private.charge.cover(private.bytes, table.account().gauges());
         private.bytes
     }
 

@@ -23,11 +23,11 @@ use super::insert::fences;
 use super::leaf::Leaf;
 use super::list::SkipList;
 use super::order::Order;
-use super::prefetch::prefetch_object;
 use super::run::Item;
 use super::segment::Segment;
 use super::shape::{Entry, Shape, Wide};
 use crate::epoch::Guard;
+use crate::epoch::prefetch::prefetch_object;
 use crate::sync::Ordering;
 use std::borrow::Borrow;
 use std::fmt;
@@ -102,7 +102,7 @@ impl<'g, E: Entry, S: Shape> End<'g, E, S> {
     #[inline]
     pub(super) fn prefetch_one(&self, at: usize) {
         if let Some(item) = self.item(at) {
-            prefetch_object(item.raw());
+            prefetch_object(item.raw().as_ptr());
         }
     }
 }

@@ -290,6 +290,12 @@ impl<'g, E: Entry> Leaf<'g, E> {
         run.refill(order.range(0..order.len()).iter().map(|place| self.item(usize::from(*place))));
     }
 
+    /// Asks for the line to be brought near that says how much of the leaf is filled.
+    #[inline]
+    pub(super) fn prefetch_head(self) {
+        prefetch(self.0.as_non_null().cast::<u8>(), 0);
+    }
+
     /// Asks for most of the leaf to be brought near.
     #[inline]
     pub(super) fn prefetch_whole(self) {

@@ -18,10 +18,10 @@ use super::content::Content;
 use super::hint::Probe;
 use super::leaf::{Leaf, State};
 use super::list::SkipList;
-use super::prefetch::prefetch_object;
 use super::segment::Segment;
 use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
+use crate::epoch::prefetch::prefetch_object;
 use crate::sync::Ordering;
 use std::borrow::Borrow;
 
@@ -72,7 +72,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
             let state = leaf.state();
             let rank = match leaf.find(state, probe) {
                 Ok(item) => {
-                    prefetch_object(item.raw());
+                    prefetch_object(item.raw().as_ptr());
                     return Ok(item.entry());
                 }
                 Err(rank) => rank,

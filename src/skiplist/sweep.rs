@@ -110,24 +110,34 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     ) -> usize {
         let probe = Probe::<E::Key, E::Key>::new(key);
         let segment = self.descend(&probe, true, guard);
-        let content = segment.content(guard);
-        let low = fences(segment, content, content.child_of(&probe, true), None).0;
-        let removed = Self::clear_leaf(segment, low, &mut kill, guard);
+        let removed = Self::clear_leaf(segment, Some(key), &mut kill, guard);
         if segment.entries() == 0 {
             self.unlink_empty(segment, guard);
         }
         removed
     }
 
-    /// Takes the entries that `kill` killed out of the leaf that begins at `low`.
+    /// Asks for what [`clear`](Self::clear) will look at to be brought near.
+    pub(crate) fn prefetch_leaf(&self, key: &E::Key, guard: &Guard<'_>) {
+        let probe = Probe::<E::Key, E::Key>::new(key);
+        let content = self.descend(&probe, true, guard).content(guard);
+        let child = content.child_of(&probe, true);
+        content.leaf(child, guard).prefetch_whole();
+        let neighbour = if child > 0 { child - 1 } else { 1 };
+        if neighbour < content.len() {
+            content.leaf(neighbour, guard).prefetch_head();
+        }
+    }
+
+    /// Takes the entries that `kill` killed out of the leaf in which a key belongs, or the first.
     fn clear_leaf(
         segment: &Segment<E, S>,
-        low: Option<&E::Key>,
+        key: Option<&E::Key>,
         kill: &mut impl FnMut(&E) -> bool,
         guard: &Guard<'_>,
     ) -> usize {
         let lock = segment.lock();
-        let probe = low.map(Probe::<E::Key, E::Key>::new);
+        let probe = key.map(Probe::<E::Key, E::Key>::new);
         let next = segment.link(0).next_owned(guard);
         let has_moved = next.is_some_and(|next| {
             probe.as_ref().is_some_and(|probe| next.begins_before(probe, true))
@@ -143,13 +153,6 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         // All comparisons come first: nothing of the user's runs once an entry is dead.
         let mut run = Run::new();
         leaf.read_into(leaf.state_owned(), &mut run);
-        let pair = if child > 0 { child - 1 } else { 0 };
-        let mut neighbour = Run::new();
-        let has_neighbour = content.len() > 1;
-        if has_neighbour {
-            let other = content.leaf_owned(if child > 0 { child - 1 } else { 1 });
-            other.read_into(other.state_owned(), &mut neighbour);
-        }
         let mut killed = Vec::new();
         run.retain(|item| {
             let gone = kill(item.entry());
@@ -161,14 +164,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         if killed.is_empty() {
             return 0;
         }
-        let (kept, others) = (run.as_slice(), neighbour.as_slice());
-        let fits = kept.len() + others.len() <= S::LEAF / 2 || kept.is_empty() || others.is_empty();
-        if has_neighbour && fits {
-            let (left, right) = if child > 0 { (others, kept) } else { (kept, others) };
-            locked.merge(pair, left, right, guard);
-        } else {
-            locked.replace(child, kept, guard);
-        }
+        locked.put(child, run.as_slice(), guard);
         segment.count(|entries| entries - killed.len());
         drop(lock);
         for item in &killed {
@@ -236,6 +232,25 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
 }
 
 impl<E: Entry, S: Shape> Locked<'_, E, S> {
+    /// Puts what is left of a child in its place, together with a neighbour if both are small.
+    fn put(&self, child: usize, kept: &[Item<'_, E>], guard: &Guard<'_>) {
+        if self.content.len() == 1 {
+            return self.replace(child, kept, guard);
+        }
+        let pair = child.saturating_sub(1);
+        let other = self.content.leaf_owned(if child > 0 { pair } else { 1 });
+        let state = other.state_owned();
+        // Most neighbours stay what they are, and are not read.
+        if kept.len() + state.count > S::LEAF / 2 && !kept.is_empty() && state.count > 0 {
+            return self.replace(child, kept, guard);
+        }
+        let mut neighbour = Run::new();
+        other.read_into(state, &mut neighbour);
+        let others = neighbour.as_slice();
+        let (left, right) = if child > 0 { (others, kept) } else { (kept, others) };
+        self.merge(pair, left, right, guard);
+    }
+
     /// Puts a leaf with these items in place of a child.
     fn replace(&self, child: usize, items: &[Item<'_, E>], guard: &Guard<'_>) {
         let (low, high) = fences(self.segment, self.content, child, self.end);

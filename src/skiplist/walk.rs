@@ -9,8 +9,8 @@
 
 use super::cursor::{AHEAD, Cursor, End, Limit};
 use super::leaf::Leaf;
-use super::prefetch::prefetch_object;
 use super::shape::{Entry, Shape};
+use crate::epoch::prefetch::prefetch_object;
 
 impl<'g, E: Entry, S: Shape> Iterator for Cursor<'g, E, S> {
     type Item = &'g E;
@@ -87,7 +87,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         let mut last = None;
         let mut ends_with = |place: &u8| give(*leaf, *place, &mut last, visit);
         let ended = places.iter().zip(ahead).position(|(place, ahead)| {
-            prefetch_object(leaf.item(usize::from(*ahead)).raw());
+            prefetch_object(leaf.item(usize::from(*ahead)).raw().as_ptr());
             ends_with(place)
         });
         let ended = ended.or_else(|| {
@@ -132,7 +132,7 @@ impl<'g, E: Entry, S: Shape> Cursor<'g, E, S> {
         let mut last = None;
         let mut ends_with = |place: &u8| give(*leaf, *place, &mut last, visit);
         let ended = places.iter().rev().zip(ahead.iter().rev()).position(|(place, ahead)| {
-            prefetch_object(leaf.item(usize::from(*ahead)).raw());
+            prefetch_object(leaf.item(usize::from(*ahead)).raw().as_ptr());
             ends_with(place)
         });
         let ended = ended.or_else(|| {
@@ -173,6 +173,6 @@ fn give<'g, E: Entry>(
 #[inline]
 fn prefetch_run<E: Entry>(leaf: Option<Leaf<'_, E>>, at: usize, count: usize) {
     if let Some(leaf) = leaf.filter(|_| at < count) {
-        prefetch_object(leaf.item(at).raw());
+        prefetch_object(leaf.item(at).raw().as_ptr());
     }
 }

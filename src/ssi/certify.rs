@@ -21,6 +21,11 @@
 //! 4. Real conflicts only: explicit locks apart, no refusal but those that say that the evidence
 //!    was lost, too expensive, or never taken.
 //!
+//! 5. A window that is given up is so before its records are. So after the front was read it is
+//!    asked for again: whoever wrote behind a record that went, before that front, has seen it
+//!    given up, and so does whoever comes behind it. And whoever trims finds the front from which
+//!    one commits that has not seen it (see `CommitLog::last_behind`).
+//!
 //! Called by the transaction floor.
 
 use super::commit_log::{CommitLog, Front, Registration};
@@ -29,6 +34,7 @@ use super::graph::{self, Member, Obstacle, Reached, Vertex};
 use super::node::{Place, Successor, Trail, TxnNode};
 use super::owner::{Linked, Pending};
 use crate::epoch::Guard;
+use crate::epoch::barrier::light;
 use crate::id::Timestamp;
 use crate::sync::Arc;
 use std::fmt;
@@ -194,6 +200,19 @@ impl<F: Footprint> CommitLog<F> {
         window.judge(footprint.has_writes(), front)
     }
 
+    /// Refuses a transaction whose window was given up, and with it perhaps the records by which it
+    /// would be compared: it must not follow an address, nor commit. Whoever has a guard and was
+    /// not refused may follow those that it saw through its snapshot.
+    pub(crate) fn check_window(&self, registration: &Registration<F>) -> Result<(), Refusal> {
+        let checked = self.has_window(registration.snapshot());
+        checked.inspect_err(|refusal| self.tally.count(refusal))
+    }
+
+    fn has_window(&self, snapshot: Timestamp) -> Result<(), Refusal> {
+        light();
+        if self.floor.timestamp() > snapshot { Err(Refusal::WindowLost) } else { Ok(()) }
+    }
+
     /// Ends the reads of a transaction that wrote and locked nothing.
     ///
     /// If nothing in its window overwrote what it read, it read the same as a read-only transaction
@@ -248,7 +267,8 @@ impl<F: Footprint> CommitLog<F> {
         Ok(Window { snapshot, anchor, examined: anchor, suspect: None })
     }
 
-    /// Compares the transaction with what committed since it was last compared.
+    /// Compares the transaction with what committed since it was last compared, unless its window
+    /// was given up by then (keeps 5).
     fn examine<'g>(
         &self,
         window: &mut Window<'g, F>,
@@ -256,6 +276,9 @@ impl<F: Footprint> CommitLog<F> {
         front: &Front<'g, F>,
         guard: &'g Guard<'_>,
     ) -> Result<(), Refusal> {
+        if window.anchor.is_some() || footprint.has_writes() {
+            self.has_window(window.snapshot)?;
+        }
         let (Some(anchor), Some(examined)) = (window.anchor, window.examined) else {
             return Ok(());
         };

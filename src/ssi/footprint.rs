@@ -23,6 +23,10 @@ pub(crate) trait Footprint: Send + Sync + 'static {
     fn has_writes(&self) -> bool;
     /// Heap memory held beside the footprint itself.
     fn bytes(&self) -> usize;
+    /// Bytes elsewhere that cannot be freed before the log has passed this.
+    fn held_up(&self) -> usize {
+        0
+    }
 }
 
 /// How strict and how patient the certifier is. Fixed for the life of a log.

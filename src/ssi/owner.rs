@@ -72,8 +72,9 @@ impl<'g, F: Footprint> Pending<'g, F> {
         unsafe { self.node.as_ref() }
     }
 
+    /// What the log keeps from being freed as long as it holds the node.
     pub(super) fn bytes(&self) -> u64 {
-        self.node().bytes() as u64
+        (self.node().bytes() + self.footprint().held_up()) as u64
     }
 
     /// Sets the place that the next `link` publishes.

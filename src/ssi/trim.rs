@@ -23,6 +23,7 @@ use super::node::{TxnNode, retire};
 use super::passed::Passed;
 use super::registry::Horizons;
 use crate::epoch::Guard;
+use crate::epoch::barrier::heavy;
 use crate::id::Timestamp;
 
 impl<F: Footprint> CommitLog<F> {
@@ -36,10 +37,22 @@ impl<F: Footprint> CommitLog<F> {
         self.registry().horizons(self.visible(guard), self.now(guard))
     }
 
-    /// Up to where commits have been passed: no transaction that will be certified looks further
-    /// back, and the log names nothing that they wrote.
+    /// Up to where commits have been passed: no transaction that will commit looks further back,
+    /// and the log names nothing that they wrote.
     pub(crate) fn passed(&self) -> Timestamp {
-        self.floor.timestamp().min(self.registry().published().tracked)
+        self.floor.timestamp()
+    }
+
+    /// After which moment nobody commits who looks back beyond [`passed`](Self::passed), which was
+    /// read before.
+    pub(crate) fn last_behind(&self, guard: &Guard<'_>) -> Timestamp {
+        if self.floor.timestamp() <= self.registry().published().tracked {
+            return self.now(guard);
+        }
+        // Someone runs whose window was given up. Either it finds that out at the tail from which
+        // it would commit, or that tail is found here.
+        heavy();
+        self.now(guard).next()
     }
 
     /// Retires the nodes that no running transaction can conflict with, and more if the log holds

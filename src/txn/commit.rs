@@ -71,6 +71,8 @@ impl Transaction<'_> {
         let Self { participant, mut workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
         let guard = participant.pin();
+        let has_window = engine.log().check_window(seat.registration());
+        has_window.map_err(|refusal| Evidence::of(kind_of(&refusal)))?;
 
         let mut writes = Writes::new();
         let mut rare = Rare::default();
@@ -124,13 +126,19 @@ impl Transaction<'_> {
     }
 
     /// Reserves what the commit will take, wherever there is a limit. From here on the transaction
-    /// reads nothing, so making room may cut off what it could have read.
+    /// reads nothing, so making room may cut off what it could have read, and it follows no address
+    /// before it has checked its window under a pin.
     fn reserve_memory(&self) -> Result<Vec<Reserved>> {
         let engine = self.seat.engine();
+        let limited = self.workspaces.iter().filter(|it| !it.table().gauges().is_empty());
+        let needs: Vec<_> = limited.map(|it| (it.table(), it.needs())).collect();
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        engine.log().done_reading(self.seat.registration());
         let mut reserved = Vec::new();
-        for workspace in self.workspaces.iter().filter(|it| !it.table().gauges().is_empty()) {
-            engine.log().done_reading(self.seat.registration());
-            engine.reserve(workspace.table(), workspace.needs(), &mut reserved)?;
+        for (table, needs) in needs {
+            engine.reserve(table, needs, &mut reserved)?;
         }
         Ok(reserved)
     }

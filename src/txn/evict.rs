@@ -47,8 +47,9 @@ impl Engine {
         let guard = participant.pin();
         let log = self.log();
         let registration = log.begin(Kind::Untracked, None, &guard);
-        let pending = log.prepare(&registration, None, Footprint::default(), &guard);
+        let mut pending = log.prepare(&registration, None, Footprint::default(), &guard);
         let batch = choose(pending.status(), &guard);
+        pending.footprint_mut().note_departed(batch.departed());
         let mut undecided = Undecided { batch, guard: &guard, is_linked: false };
         let (asked, search) = (undecided.batch.asked(), undecided.batch.search());
         let nothing = SeenOff { asked, search, ..SeenOff::NOTHING };

@@ -176,7 +176,10 @@ impl<'db> Transaction<'db> {
             let table = engine.catalog().table::<K, V>(bucket.id())?;
             self.workspaces.add((bucket.id(), Box::new(Workspace::new(table))))
         };
-        Ok(workspace.typed().expect("a handle has its bucket's types"))
+        let workspace = workspace.typed().expect("a handle has its bucket's types");
+        let fits = workspace.count_reads(&self.log);
+        fits.map_err(|excess| engine.no_room(excess.0, workspace.typed_table(), excess.1))?;
+        Ok(workspace)
     }
 }
 
@@ -187,9 +190,8 @@ impl<'db> Transaction<'db> {
         bucket: &Bucket<K, V>,
     ) -> Result<&Workspace<'db, K, V>> {
         let workspace = self.workspace(bucket)?;
-        workspace.count_private().map_err(|(gauge, needed)| {
-            self.seat.engine().no_room(gauge, workspace.typed_table(), needed)
-        })?;
+        let (fits, engine) = (workspace.count_private(), self.seat.engine());
+        fits.map_err(|excess| engine.no_room(excess.0, workspace.typed_table(), excess.1))?;
         Ok(workspace)
     }
 }

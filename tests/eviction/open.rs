@@ -1,4 +1,4 @@
-//! What open transactions have written and not committed counts.
+//! What open transactions have written and not committed counts, and what they have read.
 
 use std::time::Duration;
 
@@ -63,6 +63,58 @@ fn others_give_way_to_private_writes() {
     tx.rollback();
     let again = fill(4000);
     assert!(again > LIMIT / 10 * 9, "{again}");
+    db.check();
+}
+
+/// What a transaction remembers of its reads counts, once for each key.
+#[test]
+fn others_give_way_to_what_a_transaction_has_read() {
+    let db = limited();
+    let options = BucketOptions::new().evict(EvictionPolicy::S3Fifo);
+    let cache: Bucket<u64, Vec<u8>> = db.volatile_bucket_with("cache", options).unwrap();
+    let fill = |first: u64| {
+        for key in first..first + 1200 {
+            cache.insert(key, vec![0; 1000]).unwrap();
+        }
+        let memory = used(&db, "cache");
+        memory.total() - memory.dead
+    };
+    // It sees nothing of the cache, so nothing of that has to stay for it.
+    let tx = db.begin();
+    let before = fill(0);
+    for _ in 0..10 {
+        for key in 1_000_000..1_020_000 {
+            assert!(tx.get(&cache, &key).unwrap().is_none());
+        }
+    }
+    let squeezed = fill(2000);
+    let given = before - squeezed;
+    assert!((160_000..400_000).contains(&given), "{given} bytes for 20 000 keys of 8 bytes");
+    drop(tx);
+    assert!(fill(4000) > LIMIT / 10 * 9);
+    db.check();
+}
+
+/// A transaction that would remember more than the whole limit is told.
+#[test]
+fn reads_of_a_transaction_end_at_the_limit() {
+    let db = limited();
+    let bucket: Bucket<String, u64> = db.volatile_bucket("names").unwrap();
+    let tx = db.begin();
+    let read = |number: u64| tx.get(&bucket, format!("{number:040}").as_str());
+    let refused = (0..100_000).find_map(|number| Some((number, read(number).err()?)));
+    let (count, error) = refused.expect("a hundred thousand names of 40 bytes are 6.4 MB");
+    assert!(matches!(error, Error::MemoryLimit { bucket: None, limit: LIMIT, .. }), "{error:?}");
+    assert!((8_000..16_400).contains(&count), "{count} names of 40 bytes, each behind 24");
+    let scan = || tx.range(&bucket, String::new()..).map(|mut range| range.next().is_some());
+    assert!(scan().is_err(), "nor does it scan");
+    drop(tx);
+    let tx = db.begin();
+    let scan = || tx.range(&bucket, "a".repeat(1000)..).map(|_| ());
+    assert!((0..2000).any(|_| scan().is_err()), "two thousand scans from a key of a kilobyte");
+    drop(tx);
+    bucket.insert("all of it is there again".into(), 1).unwrap();
+    assert!(total(&db) < 1000);
     db.check();
 }
 

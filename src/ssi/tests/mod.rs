@@ -229,8 +229,16 @@ fn window_is_lost_when_memory_is_short() {
         commit(&log, begin(&log, &guard), Keys::new([], [1]), &guard).unwrap();
         assert!(log.retained(&guard).1 < 3000, "{:?}", log.retained(&guard));
     }
+    assert!(log.passed() > at(0) && log.check_window(&reader) == Err(Refusal::WindowLost));
+    assert_eq!(log.last_behind(&guard), log.now(&guard).next(), "some may be about to commit");
     assert_eq!(refused(commit(&log, reader, Keys::new([9], [8]), &guard)), Refusal::WindowLost);
-    assert!(commit(&log, writer, Keys::new([], [8]), &guard).is_ok(), "it has nothing to lose");
+    // What it writes over may have been forgotten.
+    assert_eq!(refused(commit(&log, writer, Keys::new([], [8]), &guard)), Refusal::WindowLost);
+    let late = begin(&log, &guard);
+    assert!(log.trim(&guard).len() > 0);
+    assert_eq!(log.last_behind(&guard), log.now(&guard), "all who run have their windows");
+    assert!(log.check_window(&late).is_ok());
+    assert!(commit(&log, late, Keys::new([9], [8]), &guard).is_ok());
 }
 
 /// Threads that commit, fail, trim and collect: each footprint is dropped once.
