@@ -72,8 +72,9 @@ pub enum Error {
         max: usize,
     },
 
-    /// A commit needs more memory than a limit leaves, and nothing more can be freed. Remove
-    /// entries, end old snapshots, or raise the limit.
+    /// A commit needs more memory than a limit leaves, and nothing more can be freed; or what one
+    /// transaction has read or written takes more than the whole limit. Remove entries, end old
+    /// snapshots, do less in one transaction, or raise the limit.
     #[error(
         "{} bytes are needed and {used} of {limit} are in use{}",
         needed,
@@ -269,7 +270,8 @@ pub enum ConflictKind {
     /// A read-only transaction may have seen an order that this commit would contradict.
     ReadOnlyPivot,
     /// The transaction ran for so long that the record of what others did meanwhile was given up
-    /// to keep memory bounded.
+    /// to keep memory bounded: see
+    /// [`Options::retained_bytes_max`](crate::Options::retained_bytes_max).
     WindowLost,
     /// Deciding exactly would have taken more steps than the search may take.
     SearchBudget,

@@ -72,7 +72,8 @@ pub struct MemoryStats {
     pub garbage: u64,
     /// What caches keep to choose who leaves.
     pub eviction: u64,
-    /// Committed transactions that running ones may conflict with.
+    /// Committed transactions that running ones may conflict with, and records of keys that were
+    /// removed or evicted and cannot leave before these are forgotten (the buckets count them too).
     pub log: u64,
 }
 
@@ -217,7 +218,7 @@ pub struct Stats {
     pub retained_versions: u64,
     /// Committed transactions that the log remembers for running ones.
     pub log_transactions: u64,
-    /// The memory they take, in bytes.
+    /// The memory they take, in bytes, with that of the records that cannot leave before them.
     pub log_bytes: u64,
     /// Objects that were removed and wait for readers to let go of them.
     pub garbage_objects: usize,

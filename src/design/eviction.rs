@@ -23,15 +23,18 @@
 //! that does not help, the commit is refused with
 //! [`Error::MemoryLimit`](crate::Error::MemoryLimit). What only removes is never refused. Old
 //! versions that a snapshot needs count: a snapshot that is kept open can fill a bucket. So do the
-//! private writes of a transaction, from its next write on; they are never refused while they fit
-//! into the limit, so a transaction may go over it until it commits. What is left of entries of a
-//! cache that left while a transaction is open that may be compared by them, or a snapshot that
-//! sees them, does not.
+//! private writes of a transaction and what it remembers of its reads, from its next operation on;
+//! they are never refused while they fit into the limit, so a transaction may go over it until it
+//! commits.
 //!
-//! Not counted for a limit are what transactions have read, the record of what committed
-//! while they ran ([`Options::retained_bytes_max`](crate::Options::retained_bytes_max)), and what
-//! was unlinked and waits for readers or for a sweep;
-//! [`MemoryStats`](crate::MemoryStats) shows these.
+//! What a transaction that is open is to be compared with has a limit of its own,
+//! [`Options::retained_bytes_max`](crate::Options::retained_bytes_max): the record of what
+//! committed while it ran, and what is left of keys that were removed or evicted meanwhile. Where
+//! that is reached the transaction is given up, and told when it commits. A cache refuses nobody
+//! because somebody's transaction takes its time.
+//!
+//! Not counted are what is left of entries that a snapshot sees, and what was unlinked and waits
+//! for readers or for a sweep; [`MemoryStats`](crate::MemoryStats) shows these.
 //!
 //! A sixteenth of the limit of a durable database is set aside for what is not counted: mapped
 //! segments of the log, indexes of tables, buffers.
@@ -50,7 +53,7 @@
 //! One thing must stay behind: the place of the key in the index, by which a reader's footprint
 //! names what it read. Nothing stands in the graph between that reader and whoever writes the key
 //! next, so the place is given up only when no reader of what left can be compared with anybody who
-//! still runs.
+//! still runs and may commit.
 //!
 //! The price is the meaning of absence. In a cache a key may be absent because it was never
 //! written, because it was removed, or because it left. A serializable transaction that finds a key

@@ -56,7 +56,8 @@
 //! * The read-only rule above, when the snapshot did not read the keys in question.
 //! * A search that would take too long ([`SearchBudget`](crate::ConflictKind::SearchBudget)).
 //! * A transaction that ran so long that the log's memory of what committed meanwhile reached its
-//!   limit ([`WindowLost`](crate::ConflictKind::WindowLost)).
+//!   limit ([`WindowLost`](crate::ConflictKind::WindowLost)), also if it has only written: the
+//!   records that would tell who wrote first go with that memory.
 //!
 //! [`Stats`](crate::Stats) counts each kind.
 //!

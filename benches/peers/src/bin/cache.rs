@@ -1,13 +1,17 @@
 //! What a limit costs: an insert into a full cache, at every size, and a hit.
 //!
 //! ```text
-//! insert   a full cache of n entries, new keys only: each insert evicts about one
+//! insert   a full cache of n entries in which every entry has been replaced, new keys only: each
+//!          insert evicts about one; keys in ascending order, or in none. Beside it a `BTreeMap`
+//!          that a key enters and the oldest key leaves: what of this is the memory's own price
 //! hit      present keys at random, beside the same reads of the same entries in a bucket without
 //!          a limit
 //! nothing grows   operations on a full cache, memory counted by the allocator at the tenths
 //! ```
 //!
 //! Times are processor time of the thread, medians of interleaved rounds.
+
+use std::collections::BTreeMap;
 
 use palisade::{Bucket, BucketOptions, Database, EvictionPolicy};
 use peers::lab::{Random, median, mix, nanoseconds, ratio, sized};
@@ -19,48 +23,114 @@ static ALLOCATOR: Counting = Counting;
 /// Bytes that an entry of a number and a number takes in a cache, about.
 const ENTRY: u64 = 102;
 
-struct Full {
-    entries: u64,
+/// In which order keys come.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Ascending,
+    Mixed,
+}
+
+impl Order {
+    fn key(self, number: u64) -> u64 {
+        match self {
+            Self::Ascending => number,
+            Self::Mixed => mix(number),
+        }
+    }
+}
+
+/// Something full, into which new keys go.
+trait Full {
+    fn insert(&mut self, count: u64) -> f64;
+}
+
+struct Cache {
+    order: Order,
     bucket: Bucket<u64, u64>,
     next: u64,
     _db: Database,
 }
 
-impl Full {
-    fn new(policy: EvictionPolicy, entries: u64) -> palisade::Result<Self> {
+impl Cache {
+    fn new(policy: EvictionPolicy, order: Order, entries: u64) -> palisade::Result<Self> {
         let db = Database::in_memory();
         let options = BucketOptions::new().memory_limit(entries * ENTRY).evict(policy);
         let bucket = db.volatile_bucket_with("cache", options)?;
-        let mut full = Self { entries, bucket, next: 0, _db: db };
-        full.insert(entries + entries / 4);
-        Ok(full)
+        Ok(Self { order, bucket, next: 0, _db: db })
     }
+}
 
+impl Full for Cache {
     fn insert(&mut self, count: u64) -> f64 {
         let first = self.next;
         self.next += count;
         nanoseconds(count, |step| {
-            let key = mix(first + step);
+            let key = self.order.key(first + step);
             self.bucket.insert(key, step).expect("a cache gives way");
         })
     }
 }
 
-fn inserts(policy: EvictionPolicy, sizes: &[u64], rounds: u64) -> palisade::Result<()> {
-    let mut caches = Vec::new();
+struct Map {
+    order: Order,
+    entries: u64,
+    entries_by_key: BTreeMap<u64, u64>,
+    next: u64,
+}
+
+impl Full for Map {
+    fn insert(&mut self, count: u64) -> f64 {
+        let first = self.next;
+        self.next += count;
+        nanoseconds(count, |step| {
+            self.entries_by_key.insert(self.order.key(first + step), step);
+            if let Some(oldest) = (first + step).checked_sub(self.entries) {
+                self.entries_by_key.remove(&self.order.key(oldest));
+            }
+        })
+    }
+}
+
+/// Inserts into full ones of several sizes by turns.
+fn inserts(
+    name: &str,
+    order: Order,
+    (sizes, rounds): (&[u64], u64),
+    make: impl Fn(u64) -> palisade::Result<Box<dyn Full>>,
+) -> palisade::Result<()> {
+    let mut all = Vec::new();
     for &entries in sizes {
-        caches.push((Full::new(policy, entries)?, Vec::new()));
+        let mut full = make(entries)?;
+        // Twice full, so that no entry lies where it lay while there was room.
+        full.insert(2 * entries + entries / 2);
+        all.push((entries, full, Vec::new()));
     }
     for _ in 0..rounds {
-        for (cache, times) in &mut caches {
-            times.push(cache.insert(20_000));
+        for (_, full, times) in &mut all {
+            times.push(full.insert(20_000));
         }
     }
-    let (_, smallest) = &caches[0];
-    for (cache, times) in &caches {
-        let (entries, time, times_smallest) =
-            (cache.entries, median(times), ratio(times, smallest));
-        println!("{policy:<8?} {entries:>10} {time:>10.0} {times_smallest:>10.2}");
+    let (_, _, smallest) = &all[0];
+    for (entries, _, times) in &all {
+        let (time, times_smallest) = (median(times), ratio(times, smallest));
+        let order = format!("{order:?}");
+        println!("{name:<8} {order:<10} {entries:>10} {time:>10.0} {times_smallest:>10.2}");
+    }
+    Ok(())
+}
+
+fn all_inserts(policies: &[EvictionPolicy], sizes: &[u64], rounds: u64) -> palisade::Result<()> {
+    println!("insert into a full cache, ns, and beside the smallest");
+    println!("{:<8} {:<10} {:>10} {:>10} {:>10}", "policy", "keys", "entries", "ns", "times");
+    for order in [Order::Ascending, Order::Mixed] {
+        for &policy in policies {
+            inserts(&format!("{policy:?}"), order, (sizes, rounds), |entries| {
+                Ok(Box::new(Cache::new(policy, order, entries)?))
+            })?;
+        }
+        inserts("BTreeMap", order, (sizes, rounds), |entries| {
+            Ok(Box::new(Map { order, entries, entries_by_key: BTreeMap::new(), next: 0 }))
+        })?;
     }
     Ok(())
 }
@@ -93,7 +163,7 @@ fn hits(policy: EvictionPolicy, entries: u64, rounds: u64) -> palisade::Result<(
 }
 
 fn flat(policy: EvictionPolicy, operations: u64) -> palisade::Result<()> {
-    let mut cache = Full::new(policy, 10_000)?;
+    let cache = Cache::new(policy, Order::Mixed, 10_000)?;
     let mut random = Random::new(1);
     let (mut least, mut most) = (usize::MAX, 0);
     for tenth in 0..10 {
@@ -109,31 +179,35 @@ fn flat(policy: EvictionPolicy, operations: u64) -> palisade::Result<()> {
         }
     }
     println!("{policy:<8?} {operations:>12} {least:>12} {most:>12}");
-    cache.next += 1;
+    Ok(())
+}
+
+fn all_flat(policies: &[EvictionPolicy], operations: u64) -> palisade::Result<()> {
+    println!(
+        "\nbytes allocated during operations on a full cache of 10 000, after the first tenth"
+    );
+    println!("{:<8} {:>12} {:>12} {:>12}", "policy", "operations", "least", "most");
+    for &policy in policies {
+        flat(policy, operations)?;
+    }
     Ok(())
 }
 
 fn main() -> palisade::Result<()> {
     use EvictionPolicy::{Arc, Lfu, Lru, Random, S3Fifo};
     let policies = [S3Fifo, Lru, Lfu, Arc, Random];
+    // So many operations on a full cache under the usual policy, and nothing else.
+    if let Some(operations) = std::env::var("CACHE_OPERATIONS").ok().and_then(|it| it.parse().ok())
+    {
+        return all_flat(&policies[..1], operations);
+    }
     let sizes: &[u64] = sized(&[10_000, 100_000, 1_000_000, 10_000_000], &[10_000, 100_000]);
     let rounds = sized(15, 3);
-    println!("insert into a full cache, ns, and beside the smallest");
-    println!("{:<8} {:>10} {:>10} {:>10}", "policy", "entries", "ns", "times");
-    for policy in sized(&policies[..], &policies[..1]) {
-        inserts(*policy, sizes, rounds)?;
-    }
+    all_inserts(sized(&policies[..], &policies[..1]), sizes, rounds)?;
     println!("\na hit, ns, and beside a bucket without a limit");
     println!("{:<8} {:>10} {:>10} {:>10} {:>10}", "policy", "entries", "cache", "free", "times");
     for policy in policies {
         hits(policy, sized(1_000_000, 100_000), rounds)?;
     }
-    println!(
-        "\nbytes allocated during operations on a full cache of 10 000, after the first tenth"
-    );
-    println!("{:<8} {:>12} {:>12} {:>12}", "policy", "operations", "least", "most");
-    for policy in policies {
-        flat(policy, sized(20_000_000, 200_000))?;
-    }
-    Ok(())
+    all_flat(&policies, sized(20_000_000, 200_000))
 }
