@@ -52,9 +52,9 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// [`Error::ForeignBucket`] and [`Error::BucketDropped`]; [`Error::Fetch`] if the value is not
-    /// in memory and cannot be brought back; [`Error::MemoryLimit`] if there is a limit and what the
-    /// transaction has read takes more than all of it. The same goes for every operation with a
-    /// bucket.
+    /// in memory and cannot be brought back; [`Error::MemoryLimit`] if there is a limit and what
+    /// the transaction has read takes more than all of it. The same goes for every operation with
+    /// a bucket.
     pub fn get<K, V, Q>(&self, bucket: &Bucket<K, V>, key: &Q) -> Result<Option<&V>>
     where
         K: Key + Borrow<Q>,
