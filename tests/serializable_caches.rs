@@ -26,6 +26,9 @@ use common::store::{LEVELS, Level};
 use common::threads::{self, Plan};
 use palisade::EvictionPolicy;
 
+/// Room for a handful of small transactions.
+const FORGETFUL: usize = 600;
+
 /// Much shorter than the histories on one store, and much longer than one of them.
 const SHORT: Duration = Duration::from_micros(300);
 
@@ -35,7 +38,7 @@ fn profile(level: Level) -> Profile {
 }
 
 fn cache(policy: EvictionPolicy, room: Room) -> Cache {
-    Cache { policy: Some(policy), room, ttl: None }
+    Cache { policy: Some(policy), room, ..Cache::default() }
 }
 
 fn show(name: &str, counts: &Counts, start: Instant) {
@@ -125,6 +128,21 @@ fn histories_whose_entries_expire_or_are_evicted() {
     assert!(counts.expired > 0 && counts.departures > 0, "{counts:?}");
 }
 
+/// What would be compared is forgotten all the time, with the records by which it would be.
+#[test]
+fn histories_whose_windows_are_given_up() {
+    for level in LEVELS {
+        for policy in [None, Some(EvictionPolicy::Lru), Some(EvictionPolicy::S3Fifo)] {
+            let room = policy.map_or(Room::Unlimited, |_| Room::Each(4));
+            let cache = Cache { policy, room, memory: Some(FORGETFUL), ..Cache::default() };
+            let profile = Profile { read_only: 20, ..profile(level) };
+            let counts = histories(&format!("windows, {policy:?}, {level:?}"), profile, cache);
+            assert!(counts.windows_lost * 20 > counts.histories, "{counts:?}");
+            assert!(policy.is_none() || counts.departures * 2 > counts.histories, "{counts:?}");
+        }
+    }
+}
+
 /// Runs transactions on eight threads. Some keys lie to either side of the cut.
 fn real_threads(name: &str, profile: Profile, keys: u8, cache: Cache) -> Counts {
     const THREADS: usize = 8;
@@ -178,6 +196,20 @@ fn real_threads_whose_entries_are_evicted_one_by_one() {
             let counts = real_threads(&name, profile(level), 3, cache(policy, Room::Unlimited));
             assert!(counts.departures > counts.histories, "{name}: {counts:?}");
             assert_eq!(counts.no_room, 0, "{name}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn real_threads_whose_windows_are_given_up() {
+    for level in LEVELS {
+        for policy in POLICIES.map(Some).into_iter().chain([None]) {
+            let room = policy.map_or(Room::Unlimited, |_| Room::Each(3));
+            let cache = Cache { policy, room, memory: Some(FORGETFUL), ..Cache::default() };
+            let profile = Profile { read_only: 20, ..profile(level) };
+            let name = format!("windows, {policy:?}, {level:?}");
+            let counts = real_threads(&name, profile, 3, cache);
+            assert!(counts.windows_lost > 0, "{name}: {counts:?}");
         }
     }
 }

@@ -53,13 +53,19 @@ impl ReadLog {
         log.push(address);
     }
 
+    fn bytes(&self) -> usize {
+        let addresses = self.reads.borrow().capacity() + self.locks.borrow().capacity();
+        addresses * size_of::<usize>()
+    }
+
+    /// Whether so many bytes wait to be counted.
+    pub(super) fn has_grown_by(&self, bytes: usize) -> bool {
+        self.bytes() > self.counted.get() + bytes
+    }
+
     /// Bytes by which the log has grown since this was asked last: the caller's to count.
     pub(super) fn take_growth(&self) -> usize {
-        let spilled = |log: &RefCell<Addresses>| {
-            let log = log.borrow();
-            if log.spilled() { log.capacity() * size_of::<usize>() } else { 0 }
-        };
-        let bytes = spilled(&self.reads) + spilled(&self.locks);
+        let bytes = self.bytes();
         bytes.saturating_sub(self.counted.replace(bytes))
     }
 

@@ -104,6 +104,10 @@ impl<K> Unaddressed<K> {
     }
 }
 
+/// What is not counted: a transaction that reads so little is never refused for it, however small
+/// a limit is.
+const FEW_BYTES: usize = 8 << 10;
+
 /// What was read, in bytes that were counted for limits.
 #[derive(Default)]
 struct Read {
@@ -320,13 +324,12 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return Ok(());
         }
         let here = self.unaddressed.borrow().as_ref().map_or(0, |reads| reads.bytes());
-        let growth = log.take_growth();
-        if here + growth == 0 {
+        let mut read = self.read.borrow_mut();
+        if here <= FEW_BYTES && read.is_none() && !log.has_grown_by(FEW_BYTES) {
             return Ok(());
         }
-        let mut read = self.read.borrow_mut();
         let read = read.get_or_insert_default();
-        read.addresses += growth as u64;
+        read.addresses += log.take_growth() as u64;
         let bytes = read.addresses + here as u64;
         read.charge.cover(bytes, gauges);
         fits(bytes, gauges)

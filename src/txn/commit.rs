@@ -71,8 +71,6 @@ impl Transaction<'_> {
         let Self { participant, mut workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
         let guard = participant.pin();
-        let has_window = engine.log().check_window(seat.registration());
-        has_window.map_err(|refusal| Evidence::of(kind_of(&refusal)))?;
 
         let mut writes = Writes::new();
         let mut rare = Rare::default();
@@ -95,6 +93,9 @@ impl Transaction<'_> {
         if !footprint.has_writes() && !footprint.has_locks() {
             return Ok((finish_reads(seat, label, footprint, &guard)?, None));
         }
+        // Before the first address is followed.
+        let has_window = engine.log().check_window(seat.registration());
+        has_window.map_err(|refusal| Evidence::of(kind_of(&refusal)))?;
         let is_large = footprint.writes().len() > LARGE;
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());

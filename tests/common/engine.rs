@@ -83,6 +83,8 @@ pub(crate) struct Cache {
     pub(crate) policy: Option<EvictionPolicy>,
     pub(crate) room: Room,
     pub(crate) ttl: Option<Duration>,
+    /// So many bytes of what transactions are compared with are remembered.
+    pub(crate) memory: Option<usize>,
 }
 
 /// A transaction or a snapshot, and the store it belongs to.
@@ -153,7 +155,10 @@ impl Engine {
 
     /// The same over two caches.
     pub(crate) fn caching(level: Level, cut: Key, cache: Cache) -> Self {
-        let options = Options::new().isolation(isolation(level));
+        let mut options = Options::new().isolation(isolation(level));
+        if let Some(bytes) = cache.memory {
+            options = options.retained_bytes_max(bytes);
+        }
         let db = match cache.room {
             Room::Shared(entries) => options.memory_limit(entries * entry_bytes()).in_memory(),
             _ => options.in_memory(),

@@ -403,13 +403,14 @@ impl<'s, S: Store> Lockstep<'s, S> {
     /// Is this abort one that has to be? `Abort::Cycle` and `Abort::WriteWrite` must say so.
     fn refused(&mut self, done: &Done, abort: Abort) -> Result<(), Violation> {
         let serializable = done.judged.kind == Kind::ReadWrite(Level::Serializable);
-        if !serializable && !matches!(abort, Abort::WriteWrite | Abort::NoRoom) {
+        let wanted = done.node.writes | done.node.idle_writes | done.locked;
+        let has_lost = abort == Abort::WindowLost && wanted != 0;
+        if !serializable && !has_lost && !matches!(abort, Abort::WriteWrite | Abort::NoRoom) {
             return violation("certified at level snapshot", format!("{abort:?} {:?}", done.node));
         }
         match abort {
             Abort::WriteWrite => {
                 self.counts.write_write += 1;
-                let wanted = done.node.writes | done.node.idle_writes | done.locked;
                 let taken = self.done.iter().filter(|other| other.node.end > done.node.begin);
                 let taken = taken.fold(0, |set, other| {
                     set | other.node.writes | other.node.idle_writes | other.locked
