@@ -83,9 +83,10 @@ impl Options {
 
     /// How much memory, in bytes, may be spent on what a transaction that is open and may write is
     /// compared with when it commits: what others committed meanwhile, and what is left of keys
-    /// that were removed or evicted since. 64 MiB unless set. A transaction that outlives the
-    /// memory is refused with [`ConflictKind::WindowLost`](crate::ConflictKind::WindowLost); until
-    /// it asks, it reads on from its snapshot.
+    /// that were removed or evicted since. 64 MiB unless set; what is given up may be there as long
+    /// again. A transaction that outlives the memory is refused with
+    /// [`ConflictKind::WindowLost`](crate::ConflictKind::WindowLost); until it asks, it reads on
+    /// from its snapshot.
     pub fn retained_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.rules.retained_bytes_max = bytes;
         self
