@@ -10,8 +10,8 @@ use super::{in_use, scale, turn};
 
 /// What a transaction may hold up.
 const ALLOWED: usize = 1 << 20;
-/// Twice that, since what is given up is there until nobody can be comparing by it; what waits to be
-/// freed; and a cache.
+/// Twice that, since what is given up is there until nobody can be comparing by it; what waits to
+/// be freed; and a cache.
 const BOUND: isize = 5 << 20;
 
 fn database() -> Database {
