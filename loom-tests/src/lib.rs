@@ -34,10 +34,12 @@ pub mod cold_models;
 pub mod durable_models;
 pub mod epoch_models;
 pub mod evict_models;
+pub mod floor_models;
 mod play;
 pub mod record_models;
 pub mod skiplist_models;
 pub mod ssi_models;
+pub mod tidy_forced_models;
 pub mod tidy_models;
 pub mod wal_models;
 

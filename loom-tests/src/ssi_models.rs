@@ -10,7 +10,7 @@
 use crate::epoch::{Collector, Guard};
 use crate::id::Timestamp;
 use crate::ssi::{
-    CommitLog, Footprint, Kind, Patience, Refusal, Registration, Rules, Seen, Status,
+    CommitLog, Footprint, Kind, Patience, Pending, Refusal, Registration, Rules, Seen, Status,
 };
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, set_shard};
 use loom::thread;
@@ -43,7 +43,7 @@ impl Canary {
     }
 }
 
-struct Keys {
+pub(crate) struct Keys {
     reads: u8,
     locks: u8,
     writes: u8,
@@ -51,7 +51,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(reads: u8, writes: u8) -> Self {
+    pub(crate) fn new(reads: u8, writes: u8) -> Self {
         Self { reads, locks: 0, writes, canary: Arc::new(Canary::new()) }
     }
 }
@@ -90,15 +90,15 @@ impl Footprint for Keys {
     }
 }
 
-type Log = CommitLog<Keys>;
+pub(crate) type Log = CommitLog<Keys>;
 
-struct Shared {
-    collector: Collector,
-    log: Log,
+pub(crate) struct Shared {
+    pub(crate) collector: Collector,
+    pub(crate) log: Log,
 }
 
 impl Shared {
-    fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
             collector: Collector::with_slots(3),
             log: CommitLog::starting_at(Timestamp::ZERO, rules),
@@ -106,13 +106,13 @@ impl Shared {
     }
 }
 
-fn rules() -> Rules {
+pub(crate) fn rules() -> Rules {
     Rules { registry_slots: 3, ..Rules::default() }
 }
 
 /// One transaction from admission to its end. The version of each write would be stamped between
 /// `commit` and `finish`.
-fn commit(
+pub(crate) fn commit(
     log: &Log,
     registration: Registration<Keys>,
     keys: Keys,
@@ -120,6 +120,16 @@ fn commit(
 ) -> Result<Timestamp, Refusal> {
     let pending = log.prepare(&registration, None, keys, guard);
     log.admit(&registration);
+    commit_admitted(log, registration, pending, guard)
+}
+
+/// The same from there on.
+pub(crate) fn commit_admitted<'g>(
+    log: &Log,
+    registration: Registration<Keys>,
+    pending: Pending<'g, Keys>,
+    guard: &'g Guard<'g>,
+) -> Result<Timestamp, Refusal> {
     match log.commit(pending, &registration, guard) {
         Ok(linked) => {
             let timestamp = linked.timestamp();
@@ -135,10 +145,14 @@ fn commit(
     }
 }
 
-type Role<R> = Box<dyn FnOnce(&Shared) -> R + Send>;
+pub(crate) type Role<R> = Box<dyn FnOnce(&Shared) -> R + Send>;
 
 /// Runs the roles side by side, the one at `on_main` on the main thread.
-fn play<R: Send + 'static>(shared: Shared, roles: Vec<Role<R>>, on_main: usize) -> Vec<R> {
+pub(crate) fn play<R: Send + 'static>(
+    shared: Shared,
+    roles: Vec<Role<R>>,
+    on_main: usize,
+) -> Vec<R> {
     let shared = Arc::new(shared);
     let mut threads = Vec::new();
     let mut main = None;
@@ -184,14 +198,14 @@ pub fn explore(name: &str, on_main: usize, model: impl Fn() + Sync + Send + 'sta
     executions
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Committed(Result<Timestamp, Refusal>),
     Snapshot(Timestamp),
     Seen { before: Timestamp, marked: Vec<bool>, after: Timestamp },
 }
 
 impl Outcome {
-    fn committed(&self) -> &Result<Timestamp, Refusal> {
+    pub(crate) fn committed(&self) -> &Result<Timestamp, Refusal> {
         match self {
             Self::Committed(result) => result,
             _ => panic!("this role commits"),
@@ -252,14 +266,14 @@ pub fn log_link(on_main: usize) -> usize {
     })
 }
 
-fn writer(registration: Registration<Keys>, reads: u8, writes: u8) -> Role<Outcome> {
+pub(crate) fn writer(registration: Registration<Keys>, reads: u8, writes: u8) -> Role<Outcome> {
     Box::new(move |shared| {
         let guard = shared.collector.pin();
         Outcome::Committed(commit(&shared.log, registration, Keys::new(reads, writes), &guard))
     })
 }
 
-fn begin(shared: &Shared) -> Registration<Keys> {
+pub(crate) fn begin(shared: &Shared) -> Registration<Keys> {
     shared.log.begin(Kind::Tracked, None, &shared.collector.pin())
 }
 
@@ -566,27 +580,5 @@ pub fn gate_revoked(on_main: usize) -> usize {
         let results = play(shared, vec![holder, writer(rival, 3, 2)], on_main);
         let commits = results.iter().filter(|result| result.committed().is_ok()).count();
         assert!(commits >= 1, "somebody commits");
-    })
-}
-
-/// Short of memory, the floor passes a transaction that still runs: it is refused or commits
-/// rightly, and never looks at freed nodes.
-pub fn forced_floor(on_main: usize) -> usize {
-    explore("forced_floor", on_main, move || {
-        let shared = Shared::new(Rules { retained_bytes_max: 1, ..rules() });
-        let (old, young) = (begin(&shared), begin(&shared));
-        let forcer: Role<Outcome> = Box::new(|shared| {
-            let guard = shared.collector.pin();
-            let result = commit(&shared.log, young, Keys::new(2, 1), &guard);
-            drop(guard);
-            shared.collector.collect();
-            Outcome::Committed(result)
-        });
-        let results = play(shared, vec![writer(old, 1, 2), forcer], on_main);
-        match (results[0].committed(), results[1].committed()) {
-            (Err(Refusal::WindowLost | Refusal::Cycle(_)), Ok(_)) => {}
-            (Ok(_), Err(Refusal::WindowLost | Refusal::Cycle(_))) => {}
-            both => panic!("a write skew lets one commit: {both:?}"),
-        }
     })
 }

@@ -13,17 +13,17 @@ use crate::mvcc::version::Version;
 use crate::play::{Role, play};
 use crate::record_models::Value;
 use crate::skiplist::Entry as _;
-use crate::ssi::{CommitLog, Entry, Kind, Needed, Registration, Rules, Seen};
+use crate::ssi::{CommitLog, Entry, Kind, Needed, Refusal, Registration, Rules, Seen};
 use crate::sync::{AtomicBool, Ordering, UnsafeCell, thread::yield_now};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
-type Tidied = Record<u8, Value>;
+pub(crate) type Tidied = Record<u8, Value>;
 
 /// An index of one record, which it holds for as long as it lives.
-struct Index {
+pub(crate) struct Index {
     record: NonNull<Tidied>,
     /// The model's stand-in for the leaves: whether a search finds the record.
     has_record: AtomicBool,
@@ -46,7 +46,7 @@ impl Index {
     }
 
     /// Follows the record's address, which somebody says is good for as long as the guard is.
-    fn follow<'g>(&self, _pinned: &'g Guard<'_>) -> &'g Tidied {
+    pub(crate) fn follow<'g>(&self, _pinned: &'g Guard<'_>) -> &'g Tidied {
         assert_eq!(self.frees.load(Relaxed), 0, "followed after it was freed");
         self.life.with(|_| ());
         // SAFETY: the memory is given back with the index; what the guard is worth is what the
@@ -54,7 +54,7 @@ impl Index {
         unsafe { self.record.as_ref() }
     }
 
-    fn find<'g>(&self, guard: &'g Guard<'_>) -> Option<&'g Tidied> {
+    pub(crate) fn find<'g>(&self, guard: &'g Guard<'_>) -> Option<&'g Tidied> {
         // Acquire: as a search reads leaves.
         self.has_record.load(Ordering::Acquire).then(|| self.follow(guard))
     }
@@ -93,21 +93,25 @@ impl Drop for Index {
 }
 
 /// The record outlives the collector's garbage: fields are dropped in this order.
-struct Stage {
-    log: CommitLog<Footprint>,
-    collector: Collector,
-    index: Box<Index>,
+pub(crate) struct Stage {
+    pub(crate) log: CommitLog<Footprint>,
+    pub(crate) collector: Collector,
+    pub(crate) index: Box<Index>,
     /// A snapshot that was taken before the roles began.
     early: Mutex<Option<(Entry, Timestamp)>>,
     /// A transaction that began before them.
-    early_writer: Mutex<Option<Registration<Footprint>>>,
+    pub(crate) early_writer: Mutex<Option<Registration<Footprint>>>,
+    /// Whether commits cut chains, which else they leave to others.
+    pub(crate) prunes: bool,
+    /// Not part of the model: snapshots of writers, and when they committed.
+    pub(crate) written: Mutex<Vec<(Timestamp, Timestamp)>>,
     /// Not part of the model: commits that were passed.
     passed: Count,
 }
 
 /// A record with one committed value, 1 at timestamp 1. The log has passed nothing, unless it may
 /// hold no more than `retained` bytes.
-fn stage_of(retained: usize) -> Stage {
+pub(crate) fn stage_of(retained: usize) -> Stage {
     let rules = Rules { registry_slots: 3, retained_bytes_max: retained, ..Rules::default() };
     let stage = Stage {
         log: CommitLog::starting_at(Timestamp::ZERO, rules),
@@ -115,6 +119,8 @@ fn stage_of(retained: usize) -> Stage {
         index: Index::new(1),
         early: Mutex::new(None),
         early_writer: Mutex::new(None),
+        prunes: false,
+        written: Mutex::new(Vec::new()),
         passed: Count::new(0),
     };
     // SAFETY: nobody else knows the record yet.
@@ -149,14 +155,7 @@ fn stage_with_tombstone() -> Stage {
     stage
 }
 
-/// A value that a transaction sees for which the log has no room.
-fn stage_short_of_memory() -> Stage {
-    let stage = stage_of(0);
-    *stage.early_writer.lock().unwrap() = Some(begin(&stage));
-    stage
-}
-
-fn begin(stage: &Stage) -> Registration<Footprint> {
+pub(crate) fn begin(stage: &Stage) -> Registration<Footprint> {
     stage.log.begin(Kind::Tracked, None, &stage.collector.pin())
 }
 
@@ -166,47 +165,82 @@ fn take_snapshot(stage: &Stage) -> (Entry, Timestamp) {
     (entry, snapshot)
 }
 
+/// Why a transaction did not commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Record(TakeError),
+    Window,
+}
+
 /// One transaction that writes the record, `None` to remove it.
-fn write(stage: &Stage, number: Option<u64>) -> Result<Timestamp, TakeError> {
+pub(crate) fn write(stage: &Stage, number: Option<u64>) -> Result<Timestamp, Lost> {
     commit(stage, begin(stage), Version::boxed(number.map(Value::new)))
 }
 
-/// Commits a version, which nobody else knows, as the commit pipeline does; but it leaves all that
-/// it can to others. Answers when, or why the record cannot be written.
+/// Commits a version, which nobody else knows, to the record if the index has it.
 fn commit(
     stage: &Stage,
     registration: Registration<Footprint>,
     version: NonNull<Version<Value>>,
-) -> Result<Timestamp, TakeError> {
-    let Stage { log, collector, index, .. } = stage;
-    let guard = collector.pin();
+) -> Result<Timestamp, Lost> {
+    let guard = stage.collector.pin();
+    commit_to(stage, registration, version, || stage.index.find(&guard), &guard)
+}
+
+/// Commits a version, which nobody else knows, as the commit pipeline does; but it leaves all that
+/// it can to others. Answers when.
+pub(crate) fn commit_to<'g>(
+    stage: &Stage,
+    registration: Registration<Footprint>,
+    version: NonNull<Version<Value>>,
+    find: impl FnOnce() -> Option<&'g Tidied>,
+    guard: &'g Guard<'g>,
+) -> Result<Timestamp, Lost> {
+    let Stage { log, index, .. } = stage;
     let write = WriteRef::new(index.record.cast(), BucketId::from_raw(0), 0).leaving();
     let writes = [write].into_iter().collect();
     let footprint = Footprint::new(Addresses::new(), writes, Rare::default());
-    let pending = log.prepare(&registration, None, footprint, &guard);
+    let pending = log.prepare(&registration, None, footprint, guard);
     log.admit(&registration);
     // SAFETY: the version is this role's until it is linked, and then protected by the guard.
     let shared = unsafe { version.as_ref() };
     shared.mark_pending(pending.status());
-    let take = |record: &Tidied| {
+    let snapshot = registration.snapshot();
+    let take = |record: &'g Tidied| {
         loop {
-            match record.take(version, registration.snapshot(), false, |_| 0, &guard) {
+            match record.take(version, snapshot, false, |_| 0, guard) {
                 Err(TakeError::Busy) => yield_now(),
-                taken => return taken,
+                taken => return Ok((record, taken?)),
             }
         }
     };
-    if let Err(error) = index.find(&guard).ok_or(TakeError::Dead).and_then(take) {
-        drop(pending);
-        log.leave(registration);
-        // SAFETY: the version was never linked, and all but the first are in boxes.
-        drop(unsafe { Box::from_raw(version.as_ptr()) });
-        return Err(error);
-    }
-    let linked = log.commit(pending, &registration, &guard).expect("nothing was read");
+    let (record, taken) = match find().ok_or(TakeError::Dead).and_then(take) {
+        Ok(taken) => taken,
+        Err(error) => {
+            drop(pending);
+            log.leave(registration);
+            // SAFETY: the version was never linked, and all but the first are in boxes.
+            drop(unsafe { Box::from_raw(version.as_ptr()) });
+            return Err(Lost::Record(error));
+        }
+    };
+    let linked = match log.commit(pending, &registration, guard) {
+        Ok(linked) => linked,
+        Err(refused) => {
+            assert_eq!(refused.refusal, Refusal::WindowLost, "nothing was read");
+            record.release(version, taken, guard);
+            drop(refused);
+            log.leave(registration);
+            return Err(Lost::Window);
+        }
+    };
     let at = linked.timestamp();
+    if stage.prunes {
+        record.prune(log.registry().published().any, |_| 0, guard);
+    }
     shared.settle(at, 0);
-    let _ = log.finish(linked, registration, &guard);
+    stage.written.lock().unwrap().push((snapshot, at));
+    let _ = log.finish(linked, registration, guard);
     Ok(at)
 }
 
@@ -260,7 +294,7 @@ fn is_whole(record: &Tidied, guard: &Guard<'_>) -> bool {
 }
 
 /// Takes the record out that others have passed, and frees it.
-fn sweeper(stage: &Stage) {
+pub(crate) fn sweeper(stage: &Stage) {
     let Stage { log, collector, index, .. } = stage;
     let guard = collector.pin();
     // Tells everybody how far back others look.
@@ -281,15 +315,9 @@ fn remover(stage: &Stage) {
 }
 
 /// The same of a key that was removed before.
-fn undertaker(stage: &Stage) {
+pub(crate) fn undertaker(stage: &Stage) {
     tidier(stage);
     stage.collector.collect();
-}
-
-/// Removes the key; a sweep comes by.
-fn swept_remover(stage: &Stage) {
-    let _ = write(stage, None);
-    sweeper(stage);
 }
 
 fn writer(stage: &Stage) {
@@ -337,15 +365,7 @@ fn early_reader(stage: &Stage) {
     assert_eq!(read(stage, entry, snapshot), Some(1));
 }
 
-/// The transaction that began before writes what others remove: the first to commit wins, and the
-/// record is there to tell.
-fn early_writer(stage: &Stage) {
-    let registration = stage.early_writer.lock().unwrap().take().expect("one writes");
-    let written = commit(stage, registration, Version::boxed(Some(Value::new(3))));
-    assert_ne!(written, Err(TakeError::Dead), "a record stays while somebody may overwrite it");
-}
-
-fn free_everything(stage: &Stage) {
+pub(crate) fn free_everything(stage: &Stage) {
     stage.collector.collect();
 }
 
@@ -416,10 +436,4 @@ pub fn kill_and_read(main: usize) {
 pub fn kill_and_read_early(main: usize) {
     const ROLES: &[Role<Stage>] = &[remover, early_reader];
     play(2, main, stage_with_early, ROLES, free_everything);
-}
-
-/// A record is removed beside a transaction that may write it, and that the log cannot wait for.
-pub fn kill_and_write_early(main: usize) {
-    const ROLES: &[Role<Stage>] = &[swept_remover, early_writer];
-    play(2, main, stage_short_of_memory, ROLES, free_everything);
 }

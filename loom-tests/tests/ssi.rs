@@ -25,7 +25,6 @@ models! {
     settle_and_trim: 1, 300;
     abort_and_retire: 2, 2_000;
     snapshot_and_prune: 2, 100;
-    forced_floor: 2, 5_000;
     gate_holds: 2, 100;
     gate_revoked: 2, 500;
 }

@@ -10,5 +10,11 @@ loom_tests::models! {
     kill_and_write: 2;
     kill_and_read: 2;
     kill_and_read_early: 2;
+}
+
+loom_tests::models! {
+    tidy_forced_models:
     kill_and_write_early: 2;
+    kill_and_insert_early: 2;
+    kill_and_settle: 2;
 }

@@ -10,6 +10,8 @@
 //! 2. The head alone does not tell that the first version is in the chain: it is the same before
 //!    and after somebody has taken versions out below it. So the chain is held (record invariant 6)
 //!    while that is found out, unless the version is vacant, which it stays.
+//! 3. A record is not killed before its newest version is settled, even if that has committed and
+//!    the horizon is there: until then its owner follows the record, and may cut its chain.
 //!
 //! Called by sweeps, and by whoever tidies up after a commit.
 
@@ -34,7 +36,8 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         // SAFETY: as in `visible_at`.
         if let Some(newest) = unsafe { head.as_ref() } {
-            let is_gone = newest.is_tombstone() && newest.is_visible_at(horizon);
+            let is_gone =
+                newest.is_tombstone() && newest.is_visible_at(horizon) && !newest.is_pending();
             if !is_gone || Self::is_any_needed(newest, needed, pinned) {
                 return false;
             }

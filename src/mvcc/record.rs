@@ -13,9 +13,9 @@
 //! 2. A record with an undecided head belongs to that transaction: nobody else changes its head.
 //! 3. Every record but a dead one shows the newest version at or below each registered snapshot:
 //!    `prune` cuts only what no snapshot at or after the horizon can see.
-//! 4. A record dies only when nobody can tell: its chain is empty, or a tombstone that whoever may
-//!    write sees, above versions that no snapshot needs. Its first version is in the chain or
-//!    vacant, so that nothing deferred still points into it.
+//! 4. A record dies only when nobody can tell: its chain is empty, or a settled tombstone that
+//!    whoever may write sees, above versions that no snapshot needs. Its first version is in the
+//!    chain or vacant, so that nothing deferred still points into it.
 //! 5. The ENROLLED bit of the head says that a ring of the bucket's keeper (see `evict`) holds the
 //!    record's address; such a record does not die. Whoever takes the head for a value sets it;
 //!    it goes when the ring lets go, which it may while a tombstone is on top.

@@ -302,15 +302,16 @@ impl Registry {
 
     /// Keeps 4: a slot's time may lie below an older horizon, its owner's snapshot may not.
     fn publish(published: &AtomicU64, horizon: Timestamp) -> Timestamp {
-        // Relaxed: the number is a bound that is right by itself and orders nothing.
-        let before = published.fetch_max(horizon.get(), Ordering::Relaxed);
+        // AcqRel: pairs with itself and with the Acquire in `published`; whoever goes by a horizon
+        // sees what those did who looked further back and have ended.
+        let before = published.fetch_max(horizon.get(), Ordering::AcqRel);
         horizon.max(Timestamp::from_raw(before))
     }
 
     /// The horizons as they were computed last: as good as new, but for lagging behind.
     pub(crate) fn published(&self) -> Horizons {
-        // Relaxed: as in `publish`.
-        let read = |horizon: &AtomicU64| Timestamp::from_raw(horizon.load(Ordering::Relaxed));
+        // Acquire: pairs with the Release in `publish`, before which the slots were read.
+        let read = |horizon: &AtomicU64| Timestamp::from_raw(horizon.load(Ordering::Acquire));
         let any = read(&self.published_any);
         Horizons { any, readers: any, tracked: read(&self.published_tracked) }
     }

@@ -200,12 +200,11 @@ fn link<'g>(
     let engine = seat.engine();
     let mut pending = pending;
     let mut heads = Heads { workspaces, guard, linked: false };
-    if let Err((write, newer)) = heads.take(&mut pending, seat.registration().snapshot()) {
+    if let Err(lost) = heads.take(&mut pending, seat) {
         pending.abort();
         // Before the report: it copies a key, which is the user's code.
         drop(heads);
-        engine.counters().add(Count::WriteConflicts, 1);
-        return Err(evidence_of_write(engine, seat, write, newer, guard).into());
+        return Err(evidence_of_lost(engine, seat, lost, guard).into());
     }
     match engine.commit_and_log(pending, payload, seat.registration(), guard) {
         Ok(logged) => {
@@ -225,23 +224,29 @@ fn link<'g>(
     }
 }
 
-/// A key that was lost to another transaction, and when that one committed, if it did.
-type Lost = (WriteRef, Option<Timestamp>);
+/// Why not all heads were taken.
+enum Lost {
+    /// A key was lost to another transaction; and when that one committed, if it did.
+    Write(WriteRef, Option<Timestamp>),
+    /// The window was given up, and a record that the snapshot sees has left the index.
+    Window(Refusal),
+}
 
 impl Heads<'_, '_, '_> {
     fn take(
         &mut self,
         pending: &mut Pending<'_, Footprint>,
-        snapshot: Timestamp,
+        seat: &Seat<'_>,
     ) -> std::result::Result<(), Lost> {
         let owner: *const Status = pending.status();
+        let snapshot = seat.registration().snapshot();
         let mut moved = Vec::new();
         for at in 0..pending.footprint().writes().len() {
             let Some(&write) = pending.footprint().writes().get(at) else { break };
             match self.take_one(write, owner, snapshot) {
                 Ok(leaves) if leaves => pending.footprint_mut().note_leaving(at),
                 Ok(_) => {}
-                Err(TakeError::Newer(newer)) => return Err((write, Some(newer))),
+                Err(TakeError::Newer(newer)) => return Err(Lost::Write(write, Some(newer))),
                 Err(_) => moved.push(write),
             }
         }
@@ -257,9 +262,13 @@ impl Heads<'_, '_, '_> {
                         to = if leaves { to.leaving() } else { to };
                         break;
                     }
-                    Err(TakeError::Dead) => {}
-                    Err(TakeError::Newer(newer)) => return Err((to, Some(newer))),
-                    Err(TakeError::Busy) => return Err((to, None)),
+                    // One that the snapshot sees has no successor, and dies only after its window.
+                    Err(TakeError::Dead) => {
+                        let log = seat.engine().log();
+                        log.check_window(seat.registration()).map_err(Lost::Window)?;
+                    }
+                    Err(TakeError::Newer(newer)) => return Err(Lost::Write(to, Some(newer))),
+                    Err(TakeError::Busy) => return Err(Lost::Write(to, None)),
                 }
             }
             pending.footprint_mut().move_write(write, to);
@@ -303,13 +312,12 @@ fn name(engine: &Engine, evidence: &mut Evidence, write: WriteRef, guard: &Guard
     evidence.key = Some(key_of(write, table, guard));
 }
 
-fn evidence_of_write(
-    engine: &Engine,
-    seat: &Seat<'_>,
-    write: WriteRef,
-    newer: Option<Timestamp>,
-    guard: &Guard<'_>,
-) -> Evidence {
+fn evidence_of_lost(engine: &Engine, seat: &Seat<'_>, lost: Lost, guard: &Guard<'_>) -> Evidence {
+    let (write, newer) = match lost {
+        Lost::Write(write, newer) => (write, newer),
+        Lost::Window(refusal) => return Evidence::of(kind_of(&refusal)),
+    };
+    engine.counters().add(Count::WriteConflicts, 1);
     let mut evidence = Evidence::of(ConflictKind::WriteWrite);
     name(engine, &mut evidence, write, guard);
     let met = newer.and_then(|at| engine.log().met(at, seat.registration(), guard));

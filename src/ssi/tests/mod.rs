@@ -230,6 +230,7 @@ fn window_is_lost_when_memory_is_short() {
         assert!(log.retained(&guard).1 < 3000, "{:?}", log.retained(&guard));
     }
     assert!(log.passed() > at(0) && log.check_window(&reader) == Err(Refusal::WindowLost));
+    assert!(log.met(at(1), &reader, &guard).is_none(), "it may have been freed");
     assert_eq!(log.last_behind(&guard), log.now(&guard).next(), "some may be about to commit");
     assert_eq!(refused(commit(&log, reader, Keys::new([9], [8]), &guard)), Refusal::WindowLost);
     // What it writes over may have been forgotten.
