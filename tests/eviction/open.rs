@@ -12,6 +12,20 @@ fn limited() -> Database {
     Options::new().memory_limit(LIMIT).in_memory()
 }
 
+fn cache(db: &Database) -> Bucket<u64, Vec<u8>> {
+    let options = BucketOptions::new().evict(EvictionPolicy::S3Fifo);
+    db.volatile_bucket_with("cache", options).unwrap()
+}
+
+/// Inserts more than the limit has room for. Answers what is there then.
+fn fill(db: &Database, cache: &Bucket<u64, Vec<u8>>, first: u64) -> u64 {
+    for key in first..first + 1200 {
+        cache.insert(key, vec![0; 1000]).unwrap();
+    }
+    let memory = used(db, "cache");
+    memory.total() - memory.dead
+}
+
 fn total(db: &Database) -> u64 {
     db.stats().memory.buckets.total()
 }
@@ -41,16 +55,9 @@ fn writes_of_a_transaction_end_at_the_limit() {
 #[test]
 fn others_give_way_to_private_writes() {
     let db = limited();
-    let options = BucketOptions::new().evict(EvictionPolicy::S3Fifo);
-    let cache: Bucket<u64, Vec<u8>> = db.volatile_bucket_with("cache", options).unwrap();
+    let cache = cache(&db);
     let bucket: Bucket<u64, Vec<u8>> = db.volatile_bucket("values").unwrap();
-    let fill = |first: u64| {
-        for key in first..first + 1200 {
-            cache.insert(key, vec![0; 1000]).unwrap();
-        }
-        let memory = used(&db, "cache");
-        memory.total() - memory.dead
-    };
+    let fill = |first| fill(&db, &cache, first);
     // It sees nothing of the cache, so nothing of that has to stay for it.
     let tx = db.begin();
     let before = fill(0);
@@ -70,15 +77,8 @@ fn others_give_way_to_private_writes() {
 #[test]
 fn others_give_way_to_what_a_transaction_has_read() {
     let db = limited();
-    let options = BucketOptions::new().evict(EvictionPolicy::S3Fifo);
-    let cache: Bucket<u64, Vec<u8>> = db.volatile_bucket_with("cache", options).unwrap();
-    let fill = |first: u64| {
-        for key in first..first + 1200 {
-            cache.insert(key, vec![0; 1000]).unwrap();
-        }
-        let memory = used(&db, "cache");
-        memory.total() - memory.dead
-    };
+    let cache = cache(&db);
+    let fill = |first| fill(&db, &cache, first);
     // It sees nothing of the cache, so nothing of that has to stay for it.
     let tx = db.begin();
     let before = fill(0);
