@@ -23,7 +23,6 @@ enum Act {
     /// After which moment nobody commits behind the floor, and a commit that may have buried what
     /// the old one read, and written it anew. None if the old one held the floor up by itself.
     Forcer(Option<(Timestamp, Timestamp)>),
-    Teller,
 }
 
 /// A log without room, and a transaction that has begun there.
@@ -51,7 +50,7 @@ fn forcer() -> Role<Act> {
 
 /// The old one commits by then or is refused, and not behind who has seen its window given up.
 fn check(acts: &[Act]) {
-    let [Act::Old(old), Act::Forcer(forced), ..] = acts else { panic!("two roles or more") };
+    let [Act::Old(old), Act::Forcer(forced)] = acts else { panic!("two roles") };
     if let (Some(old), Some((last, anew))) = (old, forced) {
         assert!(old <= last, "committed at {old}, after {last}");
         assert!(old < anew, "not compared with what was written at {anew}");
@@ -105,22 +104,6 @@ pub fn given_up_and_read(on_main: usize) -> usize {
             Act::Old(lost(read))
         });
         check(&play(shared, vec![old, forcer()], on_main));
-    })
-}
-
-/// One that has ended by the time a third one looks, who tells it who else may be behind.
-pub fn given_up_and_gone(on_main: usize) -> usize {
-    explore("given_up_and_gone", on_main, move || {
-        let (shared, old) = short_of_memory();
-        let old: Role<Act> = Box::new(move |shared| {
-            let guard = shared.collector.pin();
-            Act::Old(lost(commit(&shared.log, old, Keys::new(READ, OTHERS), &guard)))
-        });
-        let teller: Role<Act> = Box::new(|shared| {
-            let _ = shared.log.horizons(&shared.collector.pin());
-            Act::Teller
-        });
-        check(&play(shared, vec![old, forcer(), teller], on_main));
     })
 }
 

@@ -12,10 +12,10 @@
 //!
 //! 1. A record's address stands for its key: a record that a registered transaction reads or
 //!    writes stays where it is until that transaction ends, and the graph compares only
-//!    transactions that ran at the same time as one that is still registered. If a removed key
-//!    gets a new record meanwhile, the removal, which has the old address, lies between its readers
-//!    and its next writer; an entry that leaves by itself is removed by no transaction, so there
-//!    the record stays as long as two may be compared (see `txn::burial`).
+//!    transactions that ran at the same time as one that is still registered and may commit. If a
+//!    removed key gets a new record meanwhile, the removal, which has the old address, lies between
+//!    its readers and its next writer; an entry that leaves by itself is removed by no transaction,
+//!    so there the record stays as long as two may be compared (see `txn::burial`).
 //! 2. The records in `writes` are live while the node is retained: their newest version is at
 //!    least as new as the node, and records die only up to where the log has passed its nodes.
 //! 3. So whoever passes a node, with a guard made before, may follow them once more, unless their

@@ -10,9 +10,9 @@
 //! so there the record itself must stay until the two cannot be compared any more.
 //!
 //! 1. A reader of what left at or before `h` has a snapshot below it, so it ended before the
-//!    horizon was at `h`, and did not commit after `n`.
-//! 2. When the horizon is at `n`, whoever runs or will run began after all these readers ended: the
-//!    order between them is that of time.
+//!    horizon was at `h`, or was given up then; it did not commit after `n`.
+//! 2. When the horizon is at `n`, whoever runs or will run and may commit began after all these
+//!    readers ended: the order between them is that of time.
 //!
 //! Asked by vacuums and by what makes room.
 
@@ -37,11 +37,16 @@ struct State {
 }
 
 impl Burial {
-    /// Up to where departed records may go. `newest` was read after `horizon`, up to which no
-    /// transaction that will be certified looks back, and the log neither.
-    pub(super) fn advance(&self, horizon: Timestamp, newest: Timestamp) -> Timestamp {
+    /// Up to where departed records may go. `newest` is read after `horizon`, up to which no
+    /// transaction that will commit looks back, and the log neither.
+    pub(super) fn advance(
+        &self,
+        horizon: Timestamp,
+        newest: impl FnOnce() -> Timestamp,
+    ) -> Timestamp {
         let mut state = self.state.lock();
         if horizon >= state.until {
+            let newest = newest();
             state.allowed = if horizon >= newest { horizon } else { state.waiting };
             state.waiting = horizon;
             state.until = newest;
@@ -66,12 +71,12 @@ mod tests {
     fn what_left_waits_until_its_readers_are_behind_all_who_run() {
         let at = Timestamp::from_raw;
         let burial = Burial::default();
-        assert_eq!(burial.advance(at(5), at(5)), at(5), "nobody runs");
+        assert_eq!(burial.advance(at(5), || at(5)), at(5), "nobody runs");
         // Somebody runs at 7; a reader of what left by then may have committed up to 9.
-        assert_eq!(burial.advance(at(7), at(9)), at(5));
-        assert_eq!(burial.advance(at(8), at(12)), at(5));
-        assert_eq!(burial.advance(at(9), at(12)), at(7));
-        assert_eq!(burial.advance(at(11), at(13)), at(7));
-        assert_eq!(burial.advance(at(13), at(13)), at(13));
+        assert_eq!(burial.advance(at(7), || at(9)), at(5));
+        assert_eq!(burial.advance(at(8), || at(12)), at(5));
+        assert_eq!(burial.advance(at(9), || at(12)), at(7));
+        assert_eq!(burial.advance(at(11), || at(13)), at(7));
+        assert_eq!(burial.advance(at(13), || at(13)), at(13));
     }
 }

@@ -114,7 +114,8 @@ impl Engine {
     /// What may leave now.
     pub(super) fn horizons_anew<'n>(&self, needed: &'n Needed, guard: &Guard<'_>) -> Horizons<'n> {
         let horizons = self.horizons(needed);
-        let departed = self.burial().advance(horizons.passed, self.log().last_behind(guard));
+        let last_behind = || self.log().last_behind(guard);
+        let departed = self.burial().advance(horizons.passed, last_behind);
         Horizons { departed, ..horizons }
     }
 }
