@@ -1,7 +1,7 @@
 //! Asking the processor for memory before it is needed.
 //!
 //! Only ever a wish: any address is allowed, nothing is read, and where there is no such
-//! instruction nothing happens. Used by `bag`, by the index and by versions.
+//! instruction nothing happens. Used by `bag`, by the index and by `mvcc`.
 
 /// Asks for the first and the last line of an object, which may lie across two.
 #[inline]

@@ -32,6 +32,7 @@ const UNITS: u64 = 256;
 /// Units at most, where most of their ghosts came back.
 const UNITS_MAX: usize = 1024;
 
+/// Aligned, so that it is one line and not a part of two.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 struct Bucket([u32; BUCKET]);

@@ -49,6 +49,7 @@ pub(crate) mod tables;
 mod tenancy;
 pub(crate) mod terms;
 mod thinning;
+mod unaddressed;
 pub(crate) mod version;
 pub(crate) mod view;
 pub(crate) mod waiting;

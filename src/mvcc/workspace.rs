@@ -39,6 +39,7 @@ use crate::mvcc::read_log::{Access, ReadLog, Recent};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
+use crate::mvcc::unaddressed::Unaddressed;
 use crate::mvcc::version::Version;
 use crate::mvcc::view::{Item, Met, ReadView};
 use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
@@ -77,31 +78,6 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     read: RefCell<Option<Box<Read>>>,
     /// Why an iterator ended before its end.
     failure: RefCell<Option<Box<FetchError>>>,
-}
-
-/// What was read that has no address.
-struct Unaddressed<K> {
-    absent: Vec<K>,
-    /// Absent keys that were read in order to write.
-    locked: Vec<K>,
-    /// What each iterator read: two intervals at most, from its two ends.
-    ranges: Vec<Vec<Interval<K>>>,
-    /// Bytes that the keys own, where there is a limit.
-    owned: usize,
-}
-
-impl<K> Default for Unaddressed<K> {
-    fn default() -> Self {
-        Self { absent: Vec::new(), locked: Vec::new(), ranges: Vec::new(), owned: 0 }
-    }
-}
-
-impl<K> Unaddressed<K> {
-    fn bytes(&self) -> usize {
-        let keys = self.absent.capacity() + self.locked.capacity();
-        let range = size_of::<Vec<Interval<K>>>() + 2 * size_of::<Interval<K>>();
-        keys * size_of::<K>() + self.ranges.capacity() * range + self.owned
-    }
 }
 
 /// What is not counted: a transaction that reads so little is never refused for it, however small
@@ -150,7 +126,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
                 ReadLog::push(&access.log.locks, met.record);
             } else {
                 let key = key.to_key();
-                self.unaddressed().locked.push(key);
+                self.unaddressed().note_locked(key, |key| self.owned_by(key));
             }
         }
         if let Some(own) = self.writes.borrow().get(key) {
@@ -242,18 +218,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     pub(super) fn note_absent(&self, key: K) {
-        let mut unaddressed = self.unaddressed();
-        let Unaddressed { absent, owned, .. } = &mut *unaddressed;
-        *owned += self.owned_by(&key);
-        if absent.len() == absent.capacity() && absent.len() >= ReadLog::TIDY_MIN {
-            absent.sort();
-            absent.dedup_by(|again, key| {
-                let is_again = again == key;
-                *owned -= if is_again { self.owned_by(again) } else { 0 };
-                is_again
-            });
-        }
-        absent.push(key);
+        self.unaddressed().note_absent(key, |key| self.owned_by(key));
     }
 
     /// Bytes that a key owns, if anybody counts.
@@ -270,14 +235,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Notes that an iterator was opened on a range. Answers where, for [`narrow`](Self::narrow).
     pub(crate) fn note_range(&self, whole: Interval<K>) -> usize {
-        let mut unaddressed = self.unaddressed();
-        let owned = |bound: &Bound<K>| match bound {
-            Bound::Included(key) | Bound::Excluded(key) => self.owned_by(key),
-            Bound::Unbounded => 0,
-        };
-        unaddressed.owned += owned(&whole.low) + owned(&whole.high);
-        unaddressed.ranges.push(vec![whole]);
-        unaddressed.ranges.len() - 1
+        self.unaddressed().note_range(whole, |key| self.owned_by(key))
     }
 
     pub(crate) fn typed_table(&self) -> &'db Table<K, V> {
@@ -286,9 +244,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Replaces what an iterator is known to have read by what it really read.
     pub(crate) fn narrow(&self, slot: usize, read: Vec<Interval<K>>) {
-        if let Some(range) = self.unaddressed().ranges.get_mut(slot) {
-            *range = read;
-        }
+        self.unaddressed().narrow(slot, read);
     }
 
     /// Own writes before `time` in the range, for an iterator. Answers whether that was all.
@@ -452,11 +408,9 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
             }
         }
         if let Some(reads) = self.unaddressed.get_mut().take() {
-            let absent = reads.absent.into_iter().map(Interval::point);
-            let read =
-                BucketIntervals::<K, V>::boxed(reads.ranges.into_iter().flatten().chain(absent));
-            let locked =
-                BucketIntervals::<K, V>::boxed(reads.locked.into_iter().map(Interval::point));
+            let (read, locked) = reads.into_intervals();
+            let read = BucketIntervals::<K, V>::boxed(read);
+            let locked = BucketIntervals::<K, V>::boxed(locked);
             rare.intervals.extend(read.map(|read| (bucket, read)));
             rare.locked_intervals.extend(locked.map(|locked| (bucket, locked)));
         }

@@ -1,6 +1,6 @@
 //! What of the index is asked for before it is needed: a line of a block.
 //!
-//! Used by `content`, `cursor`, `leaf`, `search` and `walk`.
+//! Used by `content` and `leaf`.
 
 use std::ptr::NonNull;
 

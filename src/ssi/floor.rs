@@ -9,7 +9,7 @@
 //!    finds the floor at or below `s`, protects every node from `s` on.
 //! 2. Both only move forward, under the lock on `Oldest`.
 //!
-//! Kept by `trim`; read by `commit_log`.
+//! Kept by `trim`; read by `commit_log` and `certify`.
 
 use super::node::TxnNode;
 use crate::id::Timestamp;
