@@ -67,6 +67,8 @@ mod id;
 mod mvcc;
 #[expect(unsafe_code, reason = "links nodes that other threads read without a lock")]
 mod skiplist;
+#[expect(unsafe_code, reason = "hands out memory")]
+mod slab;
 mod ssi;
 #[cfg_attr(
     not(feature = "testing"),

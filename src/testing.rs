@@ -3,6 +3,7 @@
 
 use crate::epoch::{Collector, Participant};
 use crate::skiplist::{Entry, SkipList};
+use crate::slab::Boxed;
 use crate::sync::{AtomicBool, Ordering};
 use std::borrow::Borrow;
 use std::fmt;
@@ -61,7 +62,7 @@ impl<K: Ord + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Index<K, 
     /// Adds a key; false if it is there already.
     pub fn insert(&self, key: K, value: V) -> bool {
         let guard = self.collector.pin();
-        let pair = Box::new(Pair { key, value, dead: AtomicBool::new(false) });
+        let pair = Boxed::new(Pair { key, value, dead: AtomicBool::new(false) });
         self.list.insert(pair, &guard).is_ok()
     }
 

@@ -25,6 +25,7 @@ mod mvcc;
 mod skiplist;
 #[path = "../../src/ssi/mod.rs"]
 mod ssi;
+mod slab;
 mod storage;
 mod sync;
 #[path = "../../src/wal/mod.rs"]

@@ -10,6 +10,7 @@ use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::version::{Commit, Version};
 use crate::play::{Role, play};
 use crate::skiplist::Entry as _;
+use crate::slab::Boxed;
 use crate::ssi::{CommitLog, Kind, Registration, Rules, Seen};
 use crate::sync::{UnsafeCell, thread::yield_now};
 use std::sync::atomic::{AtomicIsize, AtomicUsize as Count, Ordering::Relaxed};
@@ -57,7 +58,7 @@ impl Drop for Value {
 pub(crate) struct Stage {
     pub(crate) log: CommitLog<Footprint>,
     pub(crate) collector: Collector,
-    pub(crate) record: Box<Record<u8, Value>>,
+    pub(crate) record: Boxed<Record<u8, Value>>,
     /// A transaction that began before the roles.
     pub(crate) early: Mutex<Option<Registration<Footprint>>>,
     /// Not part of the model: when a role committed, and rings that hold the record.
@@ -169,7 +170,7 @@ pub(crate) fn commit(
                 drop(pending);
                 log.leave(registration);
                 // SAFETY: the version was never linked.
-                drop(unsafe { Box::from_raw(version.as_ptr()) });
+                drop(unsafe { Boxed::from_raw(version) });
                 return None;
             }
         }
@@ -277,7 +278,7 @@ pub(crate) fn quitter(stage: &Stage) {
     match taken {
         Ok(taken) => record.release(version, taken, &guard),
         // SAFETY: the version was never linked.
-        Err(_) => drop(unsafe { Box::from_raw(version.as_ptr()) }),
+        Err(_) => drop(unsafe { Boxed::from_raw(version) }),
     }
     drop(pending);
     log.leave(registration);

@@ -9,6 +9,7 @@ use crate::epoch::{Collector, Guard};
 use crate::play::{Role, play};
 use crate::skiplist::shape::Shape;
 use crate::skiplist::{Entry, SkipList};
+use crate::slab::Boxed;
 use crate::sync::{UnsafeCell, be_the_only_writer};
 use std::ops::Bound;
 use std::sync::Mutex as Notes;
@@ -137,8 +138,8 @@ impl Stage {
     }
 }
 
-fn item(key: u64) -> Box<Item> {
-    Box::new(Item { key, cell: UnsafeCell::new(()), dead: Flag::new(false) })
+fn item(key: u64) -> Boxed<Item> {
+    Boxed::new(Item { key, cell: UnsafeCell::new(()), dead: Flag::new(false) })
 }
 
 /// Keys that come once and in order, with all of `must` among them.

@@ -13,6 +13,7 @@ use crate::mvcc::version::Version;
 use crate::play::{Role, play};
 use crate::record_models::Value;
 use crate::skiplist::Entry as _;
+use crate::slab::Boxed;
 use crate::ssi::{CommitLog, Entry, Kind, Needed, Refusal, Registration, Rules, Seen};
 use crate::sync::{AtomicBool, Ordering, UnsafeCell, thread::yield_now};
 use std::mem::MaybeUninit;
@@ -40,7 +41,7 @@ unsafe impl Send for Index {}
 impl Index {
     /// An index on the heap, of a record with a first value that is not committed yet.
     fn new(number: u64) -> Box<Self> {
-        let record = NonNull::from(Box::leak(Record::with_value(7, Value::new(number))));
+        let record = Boxed::leak(Record::with_value(7, Value::new(number)));
         let (life, frees) = (UnsafeCell::new(()), Count::new(0));
         Box::new(Self { record, has_record: AtomicBool::new(true), life, frees })
     }
@@ -88,7 +89,7 @@ impl Drop for Index {
             unsafe { ptr::drop_in_place(self.record.as_ptr()) };
         }
         // SAFETY: made of a box, and emptied.
-        drop(unsafe { Box::from_raw(self.record.as_ptr().cast::<MaybeUninit<Tidied>>()) });
+        drop(unsafe { Boxed::from_raw(self.record.cast::<MaybeUninit<Tidied>>()) });
     }
 }
 
@@ -220,7 +221,7 @@ pub(crate) fn commit_to<'g>(
             drop(pending);
             log.leave(registration);
             // SAFETY: the version was never linked, and all but the first are in boxes.
-            drop(unsafe { Box::from_raw(version.as_ptr()) });
+            drop(unsafe { Boxed::from_raw(version) });
             return Err(Lost::Record(error));
         }
     };

@@ -11,7 +11,8 @@
 //! Used by `slot` only, and only by the slot's owner.
 
 use super::prefetch::prefetch;
-use super::spares::{Spare, Spares};
+use super::spares::Spares;
+use crate::slab::Memory;
 use std::collections::VecDeque;
 
 /// A bag with this many objects is sealed.
@@ -29,7 +30,7 @@ pub(super) enum Free {
     /// With its memory.
     Wholly(unsafe fn(*mut u8)),
     /// All but its memory, which may be used again.
-    ToSpare(unsafe fn(*mut u8) -> Option<Spare>),
+    ToSpare(unsafe fn(*mut u8) -> Memory),
 }
 
 /// How far ahead objects to be freed are asked for.

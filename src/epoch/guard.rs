@@ -17,7 +17,7 @@ use super::bag::{Deferred, Free};
 use super::barrier::light;
 use super::collector::{Collector, Held};
 use super::slot::Slot;
-use super::spares::Spare;
+use crate::slab::{Boxed, Memory};
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::fmt;
@@ -80,9 +80,19 @@ impl<'c> Participant<'c> {
 unsafe fn new_box<T>(slot: &Slot, content: T) -> NonNull<T> {
     // SAFETY: the caller owns the slot, and taking memory runs no user code.
     match unsafe { slot.with_garbage(|garbage| garbage.spares.take(Layout::new::<T>())) } {
-        Some(spare) => spare.fill(content),
-        None => NonNull::from(Box::leak(Box::new(content))),
+        Some(spare) => Boxed::leak(Boxed::fill(spare, content)),
+        None => Boxed::leak(Boxed::new(content)),
     }
+}
+
+/// The box that a pointer was leaked from.
+///
+/// # Safety
+/// It was, from a box of a `T`, which nobody else takes back.
+unsafe fn taken_back<T>(object: *mut u8) -> Boxed<T> {
+    let content = NonNull::new(object.cast()).expect("boxes are not at null");
+    // SAFETY: the caller's promise.
+    unsafe { Boxed::from_raw(content) }
 }
 
 impl Drop for Participant<'_> {
@@ -124,7 +134,7 @@ impl<'g> Guard<'g> {
         /// As for `retire_box`, once no reader is left.
         unsafe fn free<T>(object: *mut u8) {
             // SAFETY: `retire_box` was promised that a box of this type gave the pointer away.
-            drop(unsafe { Box::from_raw(object.cast::<T>()) });
+            drop(unsafe { taken_back::<T>(object) });
         }
         // SAFETY: `free` fits the box that the caller promises; `T: Send` lets any thread drop it.
         unsafe { self.defer(object.cast(), free::<T>, size_of::<T>()) }
@@ -138,9 +148,9 @@ impl<'g> Guard<'g> {
     pub(crate) unsafe fn retire_spare<T: Send>(&self, object: *mut T, bytes: usize) {
         /// # Safety
         /// As for `retire_spare`, once no reader is left.
-        unsafe fn free<T>(object: *mut u8) -> Option<Spare> {
+        unsafe fn free<T>(object: *mut u8) -> Memory {
             // SAFETY: as in `retire_box`.
-            unsafe { Spare::empty(object.cast::<T>()) }
+            Boxed::empty(unsafe { taken_back::<T>(object) })
         }
         // SAFETY: as in `retire_box`.
         unsafe { self.push(object.cast(), Free::ToSpare(free::<T>), bytes) }

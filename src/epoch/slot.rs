@@ -11,7 +11,7 @@
 //! Used by `guard` and `collector`.
 
 use super::bag::{Deferred, Free, Garbage};
-use super::spares::Spare;
+use crate::slab::Memory;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, UnsafeCell};
 
 const FREE: u64 = 0;
@@ -120,7 +120,7 @@ impl Deferred {
     ///
     /// # Safety
     /// Nobody can reach the object any more.
-    pub(super) unsafe fn run(self) -> Option<Spare> {
+    pub(super) unsafe fn run(self) -> Option<Memory> {
         match self.free {
             Free::Wholly(free) => {
                 // SAFETY: `Guard::defer` was promised that `free` fits `object` and that nobody
@@ -129,7 +129,7 @@ impl Deferred {
                 None
             }
             // SAFETY: as above.
-            Free::ToSpare(empty) => unsafe { empty(self.object) },
+            Free::ToSpare(empty) => Some(unsafe { empty(self.object) }),
         }
     }
 }

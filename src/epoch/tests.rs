@@ -3,8 +3,10 @@
 
 use super::bag::OBJECTS_MAX;
 use super::*;
+use crate::slab::Boxed;
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 struct Counted(Arc<AtomicUsize>);
 
@@ -15,7 +17,7 @@ impl Drop for Counted {
 }
 
 fn retire(guard: &Guard<'_>, drops: &Arc<AtomicUsize>) {
-    let object = Box::into_raw(Box::new(Counted(Arc::clone(drops))));
+    let object = Boxed::leak(Boxed::new(Counted(Arc::clone(drops)))).as_ptr();
     // SAFETY: the box was made just now and nobody else has it.
     unsafe { guard.retire_box(object) }
 }
@@ -118,7 +120,7 @@ fn panicking_destructor_loses_nothing_else() {
     let drops = Arc::new(AtomicUsize::new(0));
     for number in 0..100 {
         let counted = Counted(Arc::clone(&drops));
-        let object = Box::into_raw(Box::new(Bomb { counted, armed: number % 5 == 0 }));
+        let object = Boxed::leak(Boxed::new(Bomb { counted, armed: number % 5 == 0 })).as_ptr();
         // The guard's own upkeep may meet a bomb.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let guard = collector.pin();
@@ -145,7 +147,7 @@ fn bomb_in_the_collectors_own_drop_loses_nothing_else() {
     let guard = collector.pin();
     for number in 0..10 {
         let counted = Counted(Arc::clone(&drops));
-        let object = Box::into_raw(Box::new(Bomb { counted, armed: number == 5 }));
+        let object = Boxed::leak(Boxed::new(Bomb { counted, armed: number == 5 })).as_ptr();
         // SAFETY: the box was made just now and nobody else has it.
         unsafe { guard.retire_box(object) }
     }
@@ -158,13 +160,13 @@ fn bomb_in_the_collectors_own_drop_loses_nothing_else() {
 fn readers_never_meet_a_freed_object() {
     const ROUNDS: usize = if cfg!(miri) { 50 } else { 20_000 };
     let collector = Collector::with_slots(2);
-    let shared = AtomicPtr::new(Box::into_raw(Box::new(0_usize)));
+    let shared = AtomicPtr::new(Boxed::leak(Boxed::new(0_usize)).as_ptr());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 for round in 0..ROUNDS {
                     let guard = collector.pin();
-                    let new = Box::into_raw(Box::new(round));
+                    let new = Boxed::leak(Boxed::new(round)).as_ptr();
                     let old = shared.swap(new, Ordering::AcqRel);
                     // SAFETY: swapped out, so no new reader finds it and nobody else has it.
                     unsafe { guard.retire_box(old) }
@@ -182,5 +184,5 @@ fn readers_never_meet_a_freed_object() {
         }
     });
     // SAFETY: all threads are done; the last box is still linked and is nobody else's.
-    drop(unsafe { Box::from_raw(shared.into_inner()) });
+    drop(unsafe { Boxed::from_raw(NonNull::new(shared.into_inner()).unwrap()) });
 }

@@ -14,6 +14,7 @@
 //!
 //! Called by records, by write sets, and by what makes room.
 
+use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::id::Timestamp;
 use crate::mvcc::place::Place;
 use crate::mvcc::version::Version;
 use crate::mvcc::version::kind::{COLD, DEPARTED, FETCHED, TIMED};
+use crate::slab::Boxed;
 
 #[repr(C)]
 struct Over<V> {
@@ -43,7 +45,18 @@ struct Cold<V> {
 }
 
 fn leak<T, V>(boxed: T) -> NonNull<Version<V>> {
-    NonNull::from(Box::leak(Box::new(boxed))).cast()
+    Boxed::leak(Boxed::new(boxed)).cast()
+}
+
+/// The box of a version, which was made as one of a `T`.
+///
+/// # Safety
+///
+/// It was, and nobody uses it any more.
+unsafe fn taken_back<T, V>(this: *mut Version<V>) -> Boxed<T> {
+    let content = NonNull::new(this).expect("versions are not at null").cast();
+    // SAFETY: the caller's promise.
+    unsafe { Boxed::from_raw(content) }
 }
 
 impl<V> Version<V> {
@@ -106,8 +119,8 @@ impl<V> Version<V> {
         is_cold.then(|| unsafe { (*this.cast::<Cold<V>>()).place.clone() })
     }
 
-    /// The size of the box of a value that is in the files only, in bytes.
-    pub(crate) const COLD_SIZE: usize = size_of::<Cold<V>>();
+    /// The layout of the box of a value that is in the files only.
+    pub(crate) const COLD_LAYOUT: Layout = Layout::new::<Cold<V>>();
 
     /// Frees a version that lives in a box of its own, and drops its value.
     ///
@@ -119,13 +132,13 @@ impl<V> Version<V> {
         let kind = unsafe { &*this }.kind();
         match kind {
             // SAFETY: boxes of these kinds were made as these types (1).
-            DEPARTED | FETCHED => drop(unsafe { Box::from_raw(this.cast::<Over<V>>()) }),
+            DEPARTED | FETCHED => drop(unsafe { taken_back::<Over<V>, V>(this) }),
             // SAFETY: as above.
-            TIMED => drop(unsafe { Box::from_raw(this.cast::<Timed<V>>()) }),
+            TIMED => drop(unsafe { taken_back::<Timed<V>, V>(this) }),
             // SAFETY: as above.
-            COLD => drop(unsafe { Box::from_raw(this.cast::<Cold<V>>()) }),
+            COLD => drop(unsafe { taken_back::<Cold<V>, V>(this) }),
             // SAFETY: the caller's promise.
-            _ => drop(unsafe { Box::from_raw(this) }),
+            _ => drop(unsafe { taken_back::<Self, V>(this) }),
         }
     }
 

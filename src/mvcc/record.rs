@@ -35,6 +35,7 @@ use crate::id::Timestamp;
 use crate::mvcc::version::{Commit, Version};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry;
+use crate::slab::Boxed;
 use crate::sync::{AtomicPtr, Ordering};
 
 pub(super) const DEAD: usize = 0b001;
@@ -90,20 +91,19 @@ pub(crate) struct Pruned {
     pub(crate) kept: Option<Timestamp>,
 }
 
-#[expect(clippy::unnecessary_box_returns, reason = "a record's address must not change")]
 impl<K: Key, V: Value> Record<K, V> {
     /// A record with its first value in place. Nobody sees the value before the head is taken.
-    pub(crate) fn with_value(key: K, value: V) -> Box<Self> {
+    pub(crate) fn with_value(key: K, value: V) -> Boxed<Self> {
         Self::boxed(key, Version::embedded(value))
     }
 
     /// A record whose first version will live elsewhere.
-    pub(crate) fn placeholder(key: K) -> Box<Self> {
+    pub(crate) fn placeholder(key: K) -> Boxed<Self> {
         Self::boxed(key, Version::vacant())
     }
 
-    fn boxed(key: K, first: Version<V>) -> Box<Self> {
-        Box::new(Self { key, head: AtomicPtr::new(ptr::null_mut()), first })
+    fn boxed(key: K, first: Version<V>) -> Boxed<Self> {
+        Boxed::new(Self { key, head: AtomicPtr::new(ptr::null_mut()), first })
     }
 
     /// The version in place. Only whoever made the record may link or empty it.

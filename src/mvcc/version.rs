@@ -35,6 +35,7 @@ use std::ptr::{self, NonNull};
 
 use crate::epoch::prefetch::prefetch;
 use crate::id::Timestamp;
+use crate::slab::Boxed;
 use crate::ssi::Status;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 
@@ -104,7 +105,7 @@ impl<V> Version<V> {
 
     /// Like [`unstamped`](Self::unstamped), in a box of its own.
     pub(crate) fn boxed(value: Option<V>) -> NonNull<Self> {
-        NonNull::from(Box::leak(Box::new(Self::unstamped(value))))
+        Boxed::leak(Boxed::new(Self::unstamped(value)))
     }
 
     /// Like [`unstamped`](Self::unstamped), for the slot inside a record.

@@ -29,6 +29,7 @@ use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
+use crate::slab::Boxed;
 use crate::ssi::{Entry, Registration};
 
 #[derive(Clone, Copy)]
@@ -121,7 +122,7 @@ impl<'v> ReadView<'v> {
     /// A leaked box, made of memory that the participant has to spare.
     pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
         match self.pinner {
-            Pinner::Collector(_) => NonNull::from(Box::leak(Box::new(content))),
+            Pinner::Collector(_) => Boxed::leak(Boxed::new(content)),
             Pinner::Participant(participant) => participant.new_box(content),
         }
     }

@@ -12,12 +12,14 @@
 //!
 //! Called by write sets, sweeps, and loading.
 
+use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::heap::{allocated, heap_size_of_known, is_known};
+use crate::heap::{heap_size_of_known, is_known};
 use crate::mvcc::record::Record;
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
+use crate::slab::spent;
 use crate::sync::Arc;
 
 /// A key's part of the index, about: a hint and a pointer in a leaf that is three quarters full,
@@ -66,12 +68,12 @@ impl<K: Key, V: Value> Weigher<K, V> {
 
     /// Bytes of a record, its versions excluded.
     pub(crate) fn record(&self, key: &K) -> usize {
-        allocated(size_of::<Record<K, V>>()) + INDEX_BYTES + self.key.of(key)
+        spent(Layout::new::<Record<K, V>>()) + INDEX_BYTES + self.key.of(key)
     }
 
     /// Bytes of a version in a box of its own with this value; `None` is a tombstone.
     pub(crate) fn boxed(&self, value: Option<&V>) -> usize {
-        allocated(size_of::<Version<V>>()) + self.owned(value)
+        spent(Layout::new::<Version<V>>()) + self.owned(value)
     }
 
     /// Bytes of a version wherever it lives.
@@ -86,12 +88,12 @@ impl<K: Key, V: Value> Weigher<K, V> {
 
     /// Bytes of a version whose value is in the files only.
     pub(crate) fn cold() -> usize {
-        allocated(Version::<V>::COLD_SIZE)
+        spent(Version::<V>::COLD_LAYOUT)
     }
 
     /// Bytes of an entry whose value is in the files only, but for what its key owns.
     pub(crate) fn stub() -> usize {
-        allocated(size_of::<Record<K, V>>()) + INDEX_BYTES + Self::cold()
+        spent(Layout::new::<Record<K, V>>()) + INDEX_BYTES + Self::cold()
     }
 
     fn owned(&self, value: Option<&V>) -> usize {

@@ -22,6 +22,7 @@ use crate::mvcc::table::Table;
 use crate::mvcc::version::Version;
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
+use crate::slab::Boxed;
 
 /// Where a write's record is.
 pub(super) enum Home<K: Key, V: Value> {
@@ -32,7 +33,7 @@ pub(super) enum Home<K: Key, V: Value> {
     /// Ours once, in the index now; its first version is the write's, unless that has a deadline.
     Placed(NonNull<Record<K, V>>),
     /// Someone else's record for the key, found while placing. The spare one keeps the key.
-    Found { record: NonNull<Record<K, V>>, spare: Box<Record<K, V>> },
+    Found { record: NonNull<Record<K, V>>, spare: Boxed<Record<K, V>> },
     /// A tombstone over an earlier write of our own: nothing to write.
     Nowhere,
 }
@@ -78,7 +79,7 @@ impl<K: Key, V: Value> Write<K, V> {
             None => (Record::with_value(key, value), None),
             deadline => (Record::placeholder(key), Some(version(Some(value), deadline))),
         };
-        let record = NonNull::from(Box::leak(record));
+        let record = Boxed::leak(record);
         // SAFETY: the record was leaked just now and is freed by this write only.
         let shared = unsafe { record.as_ref() };
         let version = boxed.unwrap_or_else(|| NonNull::from(shared.first()));
@@ -164,7 +165,7 @@ impl<K: Key, V: Value> Write<K, V> {
         self.home = Home::Nowhere;
         self.stage = if embedded { Stage::Linked } else { Stage::Private };
         // SAFETY: the record came from a box and is this log's own (4).
-        let boxed = unsafe { Box::from_raw(own.as_ptr()) };
+        let boxed = unsafe { Boxed::from_raw(own) };
         match table.index().insert(boxed, guard) {
             Ok(placed) => {
                 table.note_record(placed.key());
@@ -196,7 +197,7 @@ impl<K: Key, V: Value> Drop for Write<K, V> {
                 unsafe { Version::free(self.version.as_ptr()) };
             }
             // SAFETY: the record came from a box and is this log's own (4).
-            drop(unsafe { Box::from_raw(record.as_ptr()) });
+            drop(unsafe { Boxed::from_raw(record) });
             return;
         }
         match (&self.home, self.stage) {

@@ -1,4 +1,4 @@
-//! One allocation that holds a header and two arrays of the same length.
+//! One piece of memory that holds a header and two arrays of the same length.
 //!
 //! ```text
 //! raw ─► len | header | A A A ... | B B B ...
@@ -7,11 +7,12 @@
 //! 1. A block that was built has all its elements; its length never changes.
 //! 2. A handle is a copyable pointer. Whoever makes one with [`Block::from_raw`] answers for the
 //!    block living as long as the handle's lifetime says.
-//! 3. The pointer is the allocator's own, so it reaches the arrays behind the header.
+//! 3. The pointer is that of the whole memory, so it reaches the arrays behind the header.
 //!
 //! Used by `leaf` and `content`.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use crate::slab::{Memory, spent};
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -48,15 +49,13 @@ impl<'g, H, A, B> Block<'g, H, A, B> {
 
     /// Bytes that a block of `len` elements takes.
     pub(super) fn size(len: usize) -> usize {
-        Self::layout(len).0.size()
+        spent(Self::layout(len).0)
     }
 
     /// Builds a block; `element` must not panic, or the block leaks.
     pub(super) fn build(header: H, len: usize, mut element: impl FnMut(usize) -> (A, B)) -> Self {
         let (layout, a, b) = Self::layout(len);
-        // SAFETY: the header has a length, so the size is not zero.
-        let raw = unsafe { alloc(layout) };
-        let Some(raw) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        let raw = Memory::take(layout).into_raw();
         let front = raw.cast::<Front<H>>();
         // SAFETY: the allocation begins with room for a `Front<H>`, aligned for it.
         unsafe { front.write(Front { len, header }) };
@@ -116,8 +115,8 @@ impl<'g, H, A, B> Block<'g, H, A, B> {
         unsafe { second.drop_in_place() };
         // SAFETY: as for the arrays.
         unsafe { self.raw.drop_in_place() };
-        // SAFETY: `build` allocated it with the layout of this length.
-        unsafe { dealloc(raw.as_ptr(), layout) };
+        // SAFETY: `build` took it with the layout of this length, and all in it is dropped.
+        drop(unsafe { Memory::from_raw(raw, layout) });
     }
 
     #[inline]

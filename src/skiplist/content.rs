@@ -228,6 +228,7 @@ impl<'g, E: Entry> Content<'g, E> {
 mod tests {
     use super::*;
     use crate::skiplist::hint::shared;
+    use crate::slab::Boxed;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::fmt::Debug;
@@ -251,7 +252,7 @@ mod tests {
         let skip = shared(starts.first(), starts.last());
         let leaf = Leaf::<Only<K>>::build(&[], 1, 0);
         let boxes: Vec<*mut K> =
-            starts.iter().map(|key| Box::into_raw(Box::new(key.clone()))).collect();
+            starts.iter().map(|key| Boxed::leak(Boxed::new(key.clone())).as_ptr()).collect();
         let content = Content::<Only<K>>::build(boxes.len() + 1, skip, |at| {
             let separator = at.checked_sub(1).map_or(std::ptr::null_mut(), |at| boxes[at]);
             Seed { leaf: leaf.as_raw(), separator, hint: None }
@@ -270,7 +271,7 @@ mod tests {
         unsafe { Leaf::<Only<K>>::free_raw(leaf.as_raw().cast()) };
         for raw in boxes {
             // SAFETY: a box gave the pointer away, and the content that named it is gone.
-            drop(unsafe { Box::from_raw(raw) });
+            drop(unsafe { Boxed::from_raw(NonNull::new(raw).unwrap()) });
         }
     }
 

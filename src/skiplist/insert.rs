@@ -23,6 +23,7 @@ use super::search::Absent;
 use super::segment::Segment;
 use super::shape::{Entry, Shape};
 use crate::epoch::Guard;
+use crate::slab::Boxed;
 use crate::sync::MutexGuard;
 use std::ptr::NonNull;
 
@@ -30,8 +31,8 @@ use std::ptr::NonNull;
 struct Pending<E>(NonNull<E>);
 
 impl<E: Entry> Pending<E> {
-    fn new(entry: Box<E>) -> Self {
-        Self(NonNull::from(Box::leak(entry)))
+    fn new(entry: Boxed<E>) -> Self {
+        Self(Boxed::leak(entry))
     }
 
     fn entry(&self) -> &E {
@@ -44,10 +45,10 @@ impl<E: Entry> Pending<E> {
         unsafe { Item::new(hint(self.entry().key(), skip), self.0) }
     }
 
-    fn into_box(self) -> Box<E> {
+    fn into_box(self) -> Boxed<E> {
         let raw = self.linked();
         // SAFETY: it came from a box and was not linked.
-        unsafe { Box::from_raw(raw.as_ptr()) }
+        unsafe { Boxed::from_raw(raw) }
     }
 
     /// The index owns the entry from now on.
@@ -61,7 +62,7 @@ impl<E: Entry> Pending<E> {
 impl<E> Drop for Pending<E> {
     fn drop(&mut self) {
         // SAFETY: it came from a box and was not linked, or `linked` would have forgotten this.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        drop(unsafe { Boxed::from_raw(self.0) });
     }
 }
 
@@ -119,7 +120,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     /// Adds an entry, unless a living one has its key.
     pub(crate) fn insert<'g>(
         &'g self,
-        entry: Box<E>,
+        entry: Boxed<E>,
         guard: &'g Guard<'_>,
     ) -> Result<&'g E, Occupied<'g, E>> {
         let pending = Pending::new(entry);
@@ -245,7 +246,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let middle = if at_edge { items.len() - 1 } else { items.len() / 2 };
         let (lower, upper) = items.split_at(middle);
         let first = upper.first().expect("a split leaf has at least three entries");
-        let separator = Box::new(first.key().clone());
+        let separator = Boxed::new(first.key().clone());
         let count = content.len() + 1;
         let cut = (count > S::SEGMENT).then_some(if at_edge { count - 1 } else { count / 2 });
         let low = cut.map(|cut| {
@@ -264,7 +265,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let left = if stays { leaf } else { build_leaf::<E, S>(lower, old_skip, left_skip, false) };
         let right_skip = shared(Some(&*separator), right_high);
         let right = build_leaf::<E, S>(upper, old_skip, right_skip, at_edge);
-        let separator = Box::into_raw(separator);
+        let separator = Boxed::leak(separator).as_ptr();
         let seed = |at: usize, skip: usize| match at {
             at if at == child => Seed { leaf: left.as_raw(), ..content.seed(child, skip) },
             at if at == child + 1 => Seed { leaf: right.as_raw(), separator, hint: None },

@@ -11,13 +11,14 @@ use super::run::LEAF_MAX;
 use super::segment::Segment;
 use super::shape::{Entry, Shape, Wide};
 use crate::epoch::Guard;
+use crate::slab::Boxed;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex};
 use std::fmt;
 
 /// An insertion found its key taken.
 pub(crate) struct Occupied<'g, E> {
     /// The entry that was to be inserted.
-    pub(crate) entry: Box<E>,
+    pub(crate) entry: Boxed<E>,
     /// The one that is there.
     pub(crate) found: &'g E,
 }

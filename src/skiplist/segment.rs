@@ -19,6 +19,7 @@ use super::hint::{Probe, hint};
 use super::leaf::Leaf;
 use super::shape::{Entry, Shape, Tower};
 use crate::epoch::Guard;
+use crate::slab::Boxed;
 use crate::sync::load_owned;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use std::borrow::Borrow;
@@ -287,13 +288,13 @@ impl<E: Entry, S: Shape> Segment<E, S> {
             for place in 0..places {
                 let raw = leaf.item(place).raw();
                 // SAFETY: an entry is in one leaf only, came from a box, and is nobody else's.
-                entries.push(unsafe { Box::from_raw(raw.as_ptr()) });
+                entries.push(unsafe { Boxed::from_raw(raw) });
             }
             // SAFETY: the caller's promise; each leaf is met once.
             unsafe { Leaf::<E>::free_raw(leaf.as_raw().cast()) };
             if let Some(separator) = NonNull::new(content.separator_raw(index)) {
                 // SAFETY: the newest content owns its separators, which came from boxes.
-                separators.push(unsafe { Box::from_raw(separator.as_ptr()) });
+                separators.push(unsafe { Boxed::from_raw(separator) });
             }
         }
         // SAFETY: the caller's promise.

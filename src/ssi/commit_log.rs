@@ -37,6 +37,7 @@ use super::registry::{Entry, Registry};
 use super::tally::Tally;
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::slab::Boxed;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, thread::yield_now};
 use crossbeam_utils::CachePadded;
 use std::fmt;
@@ -368,7 +369,7 @@ impl<F: Footprint> Drop for CommitLog<F> {
         while let Some(node) = next {
             // SAFETY: `&mut self` rules out every other user; the log owns what it has not
             // retired, and each node is taken once.
-            let node = unsafe { Box::from_raw(node.as_ptr()) };
+            let node = unsafe { Boxed::from_raw(node) };
             next = node.next();
         }
     }

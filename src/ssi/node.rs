@@ -31,6 +31,7 @@ use super::footprint::{Footprint, Peer, Step};
 use super::status::{State, Status};
 use crate::epoch::Guard;
 use crate::id::Timestamp;
+use crate::slab::Boxed;
 use crate::sync::{Arc, AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -135,7 +136,7 @@ impl<F> TxnNode<F> {
     /// The node that stands for the database as it was at `start`, when the log was made.
     pub(super) fn genesis(start: Timestamp) -> NonNull<Self> {
         let node = Self::new(State::Committed(start), start, None, None);
-        let node = NonNull::from(Box::leak(Box::new(node)));
+        let node = Boxed::leak(Boxed::new(node));
         // SAFETY: the node was leaked just now.
         let genesis = unsafe { node.as_ref() };
         // SAFETY: nobody else knows the node yet.

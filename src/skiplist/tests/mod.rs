@@ -7,6 +7,7 @@ mod threads;
 use super::shape::Shape;
 use super::{Entry, SkipList};
 use crate::epoch::{Collector, Guard};
+use crate::slab::Boxed;
 use crate::sync::{AtomicBool, Ordering};
 
 /// Leaves of four and segments of four, so that every change of structure happens early.
@@ -27,9 +28,8 @@ pub(super) struct Record<K, V = u64> {
 }
 
 impl<K, V> Record<K, V> {
-    #[expect(clippy::unnecessary_box_returns, reason = "the index takes boxes")]
-    pub(super) fn new(key: K, value: V) -> Box<Self> {
-        Box::new(Self { key, value, dead: AtomicBool::new(false) })
+    pub(super) fn new(key: K, value: V) -> Boxed<Self> {
+        Boxed::new(Self { key, value, dead: AtomicBool::new(false) })
     }
 
     /// Marks the entry dead; true if this call did it.
