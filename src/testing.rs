@@ -18,6 +18,13 @@ pub use crate::storage::{
     Storage,
 };
 
+/// Bytes that the whole process has from the allocator for the engine's small things, and how many
+/// of them are taken: the rest are places that were freed, or never used, on pages with others.
+#[must_use]
+pub fn slab_usage() -> (usize, usize) {
+    crate::slab::usage()
+}
+
 struct Pair<K, V> {
     key: K,
     value: V,

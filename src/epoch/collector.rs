@@ -5,7 +5,9 @@
 //! ```
 //!
 //! 1. The epoch moves by one, and only over a scan that saw no pin at another epoch.
-//! 2. A thread looks for a free slot first where its shard number points, so that threads which
+//! 2. Garbage is freed by whoever retired it, as he retires more; but what is deserted is freed by
+//!    the others, some of it with each of their bags.
+//! 3. A thread looks for a free slot first where its shard number points, so that threads which
 //!    run side by side usually keep to different cache lines.
 //!
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
@@ -126,9 +128,19 @@ impl Collector {
         };
         if full {
             self.seal_and_advance(slot);
+            self.tend_deserted();
         }
         let frees = if waiting > BEHIND { FREES_PER_RETIRE_BEHIND } else { FREES_PER_RETIRE };
         self.free_ripe(slot, fresh.saturating_mul(frees));
+    }
+
+    /// Frees some of what waits in a slot that nobody holds: whoever retired it may not come back.
+    fn tend_deserted(&self) {
+        let is_behind = |slot: &&Slot| slot.garbage_size().0 > BEHIND;
+        if let Some(slot) = self.slots().filter(is_behind).find(|slot| slot.claim(None)) {
+            let held = Held(slot);
+            self.free_ripe(held.0, FREES_PER_RETIRE_BEHIND * OBJECTS_MAX);
+        }
     }
 
     /// Closes the slot's open bag. The caller owns the slot.

@@ -66,6 +66,30 @@ fn collector_frees_all_when_dropped() {
     assert_eq!(drops.load(Ordering::Relaxed), 200);
 }
 
+/// Three threads ended with more waiting than they could free, and the one that was left freed its
+/// own only.
+#[test]
+fn what_a_thread_left_behind_is_freed_by_others() {
+    let (collector, drops) = (Collector::new(), Arc::new(AtomicUsize::new(0)));
+    let reader = collector.pin();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let participant = collector.participant();
+                (0..10 * OBJECTS_MAX).for_each(|_| retire(&participant.pin(), &drops));
+            });
+        }
+    });
+    drop(reader);
+    assert_eq!(drops.load(Ordering::Relaxed), 0, "the reader held them");
+    let participant = collector.participant();
+    for _ in 0..50 * OBJECTS_MAX {
+        retire(&participant.pin(), &drops);
+    }
+    let waiting = collector.stats().garbage_objects;
+    assert!(waiting <= 4 * 4 * OBJECTS_MAX, "{waiting} objects wait in four slots");
+}
+
 #[test]
 fn steady_retiring_keeps_the_backlog_short() {
     let collector = Collector::new();

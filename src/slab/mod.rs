@@ -39,3 +39,10 @@ mod tests;
 pub(crate) use boxed::Boxed;
 pub(crate) use class::spent;
 pub(crate) use memory::Memory;
+
+/// Bytes of memory that the whole process has from the allocator for places, and how many of them
+/// are in places that are out.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn usage() -> (usize, usize) {
+    (region::held(), shelf::out())
+}

@@ -55,13 +55,14 @@ pub(super) enum Source {
 struct Regions {
     /// Those with a page to give.
     open: List,
+    count: usize,
     singles: usize,
 }
 
 // SAFETY: regions are reached by whoever holds the lock, on whatever thread.
 unsafe impl Send for Regions {}
 
-static REGIONS: Mutex<Regions> = Mutex::new(Regions { open: List::new(), singles: 0 });
+static REGIONS: Mutex<Regions> = Mutex::new(Regions { open: List::new(), count: 0, singles: 0 });
 
 /// Memory for a page, with nothing in it.
 pub(super) fn take_page() -> (NonNull<u8>, Source) {
@@ -73,6 +74,7 @@ pub(super) fn take_page() -> (NonNull<u8>, Source) {
             return (allocate(PAGE_LAYOUT), Source::Single);
         }
         let region = new_region();
+        regions.count += 1;
         // SAFETY: the region is new, and the lock is held.
         unsafe { regions.open.push(region.cast()) };
     }
@@ -117,10 +119,18 @@ pub(super) unsafe fn give_page(page: NonNull<u8>, source: Source) {
     if is_empty {
         // SAFETY: it has a page to give, so it is in the list (2).
         unsafe { regions.open.remove(region.cast()) };
+        regions.count -= 1;
         drop(regions);
         // SAFETY: it came from the allocator with this layout, and no page of it is out.
         unsafe { dealloc(region.cast().as_ptr(), REGION_LAYOUT) };
     }
+}
+
+/// Bytes that were asked of the allocator and not given back.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn held() -> usize {
+    let regions = REGIONS.lock();
+    regions.count * REGION + regions.singles * PAGE
 }
 
 fn new_region() -> NonNull<Region> {

@@ -78,6 +78,13 @@ pub(super) unsafe fn give(place: NonNull<u8>) {
     }
 }
 
+/// Bytes of the places that are out.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn out() -> usize {
+    let numbered = SHELVES.iter().enumerate();
+    numbered.map(|(number, shelf)| shelf.lock().out * size_of_class(number / SHARDS)).sum()
+}
+
 impl Shelf {
     /// A page of this shelf that is not full.
     #[inline]

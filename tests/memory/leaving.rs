@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use palisade::{BucketOptions, Snapshot};
 
 use super::rng::{Rng, seed};
-use super::{Bucket, Database, in_use, scale, turn};
+use super::{Bucket, Database, in_places, scale, turn};
 
 /// What was let go of and is not freed yet: some thousand pieces, leaves of an index among them.
 /// The commits to be tidied up after are fewer.
@@ -31,7 +31,7 @@ fn shown(snapshot: &Snapshot, bucket: &Bucket<u64, Vec<u8>>) -> BTreeMap<u64, Ve
 }
 
 fn is_flat(before: isize, allowed: isize, what: &str) {
-    let grown = in_use() - before;
+    let grown = in_places() - before;
     eprintln!("{what}: {grown} bytes more than before, {allowed} allowed");
     assert!(grown <= allowed, "{what}: {grown} bytes more than before, {allowed} allowed");
 }
@@ -42,7 +42,7 @@ fn what_was_overwritten_leaves() {
     let db = Database::in_memory();
     let count = scale(100_000);
     let bucket = filled(&db, count, 200);
-    let (before, entries) = (in_use(), isize::try_from(count).unwrap());
+    let (before, entries) = (in_places(), isize::try_from(count).unwrap());
     for key in 0..count {
         bucket.insert(key, vec![2; 200]).unwrap();
     }
@@ -56,7 +56,7 @@ fn what_several_threads_overwrote_leaves() {
     let db = Database::in_memory();
     let count = scale(200_000);
     let bucket = filled(&db, count, 200);
-    let (before, entries) = (in_use(), isize::try_from(count).unwrap());
+    let (before, entries) = (in_places(), isize::try_from(count).unwrap());
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (db, bucket) = (&db, &bucket);
@@ -93,7 +93,7 @@ fn what_a_queue_removed_leaves() {
     let _turn = turn();
     let db = Database::in_memory();
     let bucket = filled(&db, 100, 20);
-    let before = in_use();
+    let before = in_places();
     run_queue(&bucket, 100, scale(200_000));
     is_flat(before, WAITING, "a queue of a hundred");
 }
@@ -102,7 +102,7 @@ fn what_a_queue_removed_leaves() {
 fn what_was_removed_here_and_there_leaves() {
     let _turn = turn();
     let db = Database::in_memory();
-    let before = in_use();
+    let before = in_places();
     let count = scale(100_000);
     let bucket = filled(&db, count, 20);
     let mut rng = Rng::new(seed());
@@ -126,7 +126,7 @@ fn snapshot_keeps_what_it_sees_and_no_more() {
     let bucket = filled(&db, 100, 20);
     let snapshot = db.snapshot();
     let expected = shown(&snapshot, &bucket);
-    let before = in_use();
+    let before = in_places();
     run_queue(&bucket, 100, scale(200_000));
     is_flat(before, WAITING, "a queue of a hundred under a snapshot");
     for key in 0..scale(100_000) {
@@ -150,7 +150,7 @@ fn snapshot_keeps_nothing_of_what_leaves_a_cache_later() {
     let snapshot = db.snapshot();
     let expected: Vec<_> = snapshot.iter(&cache).unwrap().map(|(k, v)| (*k, *v)).collect();
     assert!(!expected.is_empty());
-    let before = in_use();
+    let before = in_places();
     for key in 5000..scale(200_000) {
         cache.insert(key, key).unwrap();
     }
@@ -167,12 +167,12 @@ fn what_a_snapshot_kept_leaves_after_it() {
     let db = Database::in_memory();
     let count = scale(100_000);
     let bucket = filled(&db, count, 200);
-    let (before, entries) = (in_use(), isize::try_from(count).unwrap());
+    let (before, entries) = (in_places(), isize::try_from(count).unwrap());
     let snapshot = db.snapshot();
     for key in 0..count {
         bucket.insert(key, vec![2; 200]).unwrap();
     }
-    assert!(in_use() - before > isize::try_from(count * 200).unwrap());
+    assert!(in_places() - before > isize::try_from(count * 200).unwrap());
     drop(snapshot);
     for _ in 0..count {
         bucket.insert(7, vec![3; 200]).unwrap();
@@ -187,7 +187,7 @@ fn what_a_transaction_kept_leaves_after_it() {
     let _turn = turn();
     let db = Database::in_memory();
     let bucket = filled(&db, 100, 20);
-    let before = in_use();
+    let before = in_places();
     let open = db.begin();
     assert!(open.get(&bucket, &50).unwrap().is_some());
     run_queue(&bucket, 100, scale(10_000));
