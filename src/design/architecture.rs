@@ -1,16 +1,17 @@
 //! The parts, and the way of a read and of a commit through them.
 //!
 //! ```text
-//! 8  bucket      a bucket by itself: BTreeMap's methods, each a transaction
-//! 7  db          opening, buckets' names, options, statistics, background work
-//! 6  txn         transactions, snapshots, commit, retry
-//! 5  error       what callers see
-//! 3  mvcc        versions, tables, a transaction's private writes, iteration
-//! 2  skiplist    the index            ssi         the commit log and the conflict graph
+//! 9  bucket      a bucket by itself: BTreeMap's methods, each a transaction
+//! 8  db          opening, buckets' names, options, statistics, background work
+//! 7  txn         transactions, snapshots, commit, retry
+//! 6  error       what callers see
+//! 5  mvcc        versions, tables, a transaction's private writes, iteration
+//! 4  skiplist    the index            ssi         the commit log and the conflict graph
 //!    wal         the log on disk      checkpoint  tables of sorted entries, and the manifest
 //!    evict       who leaves memory
-//! 1  epoch       frees memory once no reader can hold it
-//!    codec       keys and values as bytes         storage     files, real and simulated
+//! 3  epoch       frees memory once no reader can hold it
+//! 2  slab        memory for small things, side by side on large pages
+//! 1  codec       keys and values as bytes         storage     files, real and simulated
 //! 0  sync, id    primitives of concurrency in one place; numbers as types
 //! ```
 //!

@@ -49,6 +49,14 @@
 //! | node of the commit log | a commit now and then, below every tracked snapshot | the epoch |
 //! | private writes | the transaction's end, unless they were committed | at once |
 //!
+//! Where the first five lie is the *slab*: pages of 16 KiB with places of one size each, cut from
+//! regions of 2 MiB for which the system is asked for huge pages. A lookup among millions of
+//! entries waits for the page tables as long as for the data, and here the way through them is
+//! short; and a record needs no word of the allocator's. A page goes back when its last place is
+//! free: what is removed here and there leaves room for what comes, of the same size, and memory
+//! for others only when whole pages are empty. What keys and values own themselves comes from the
+//! program's allocator.
+//!
 //! Destructors of keys and values run where garbage is freed: at the end of a commit or in the
 //! vacuum, on that thread, while nothing is held. One that panics does so there; the transaction
 //! has committed by then, and nothing is freed twice.
