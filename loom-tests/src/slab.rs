@@ -10,6 +10,11 @@ pub(crate) use boxed::Boxed;
 pub(crate) use class::spent;
 pub(crate) use memory::Memory;
 
+/// An empty vector with room for so many.
+pub(crate) fn roomy<T>(capacity: usize) -> Vec<T> {
+    Vec::with_capacity(capacity)
+}
+
 mod class {
     use std::alloc::Layout;
 

@@ -16,6 +16,8 @@
 //! A strange key is taken for a ghost about once in thirty thousand times.
 
 use super::resident::mix;
+use crate::epoch::prefetch::prefetch;
+use crate::slab::roomy;
 use std::collections::VecDeque;
 
 /// Ghosts in a bucket: a cache line of them.
@@ -93,6 +95,13 @@ impl Ghosts {
         self.trim(limit);
     }
 
+    /// Asks for the bucket of a key to be brought near.
+    pub(super) fn prefetch(&self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(self.address(hash).0) {
+            prefetch(bucket);
+        }
+    }
+
     fn place(&mut self, hash: u64) {
         let (at, print) = self.address(hash);
         let (tail, units) = (self.tail, self.units.len());
@@ -159,11 +168,14 @@ impl Ghosts {
             // A little more, so that as many ghosts as there are entries do not make it grow.
             let buckets = (entries * FULL.1).div_ceil(BUCKET * FULL.0);
             let buckets = (buckets + buckets / 16).max(BUCKETS_MIN);
-            self.buckets = vec![Bucket::default(); buckets];
+            self.buckets = roomy(buckets);
+            self.buckets.resize(buckets, Bucket::default());
         } else if self.count * FULL.1 as u64 > places * FULL.0 as u64 {
             // A bucket splits in two. Which half a ghost belongs to is no longer known, so it is in
             // both, and in one of them nobody asks for it.
-            self.buckets = self.buckets.iter().flat_map(|bucket| [*bucket, *bucket]).collect();
+            let mut split = roomy(self.buckets.len() * 2);
+            split.extend(self.buckets.iter().flat_map(|bucket| [*bucket, *bucket]));
+            self.buckets = split;
         }
     }
 }

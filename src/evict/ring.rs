@@ -76,6 +76,11 @@ impl<R> Ring<R> {
         self.cursor += usize::from(self.cursor > 0);
     }
 
+    /// The slot that so many others precede, if they are in one segment.
+    pub(super) fn get(&self, at: usize) -> Option<&Slot<R>> {
+        self.segments.front()?.get(at)
+    }
+
     pub(super) fn pop_back(&mut self) -> Option<Slot<R>> {
         while self.len > 0 {
             let last = self.segments.back_mut()?;

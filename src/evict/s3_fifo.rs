@@ -20,6 +20,8 @@ const HEAT_MAX: u8 = 3;
 const PROVEN: u8 = 2;
 /// The small queue's part of all bytes.
 const SMALL_PART: u64 = 10;
+/// So far ahead in the small queue ghosts' places are brought near; residents are so already.
+const SOON: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct S3Fifo<R> {
@@ -47,6 +49,9 @@ impl<R: Resident> S3Fifo<R> {
 
     fn step_small(&mut self, force: bool) -> Step<R> {
         let Some(mut slot) = self.small.pop_front() else { return Step::Empty };
+        if let Some(soon) = self.small.get(SOON) {
+            self.ghosts.prefetch(soon.resident.hash());
+        }
         match slot.look() {
             Look::Gone => Step::Gone(slot.resident),
             Look::Pinned => Step::Pinned(slot),

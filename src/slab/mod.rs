@@ -28,6 +28,7 @@
 
 mod boxed;
 mod class;
+mod huge;
 mod links;
 mod memory;
 mod page;
@@ -38,6 +39,7 @@ mod tests;
 
 pub(crate) use boxed::Boxed;
 pub(crate) use class::spent;
+pub(crate) use huge::roomy;
 pub(crate) use memory::Memory;
 
 /// Bytes of memory that the whole process has from the allocator for places, and how many of them

@@ -13,6 +13,7 @@
 //!
 //! Used by `shelf`, under the lock of one.
 
+use super::huge::want_huge_pages;
 use super::links::{Links, List};
 use crate::sync::Mutex;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -135,7 +136,7 @@ pub(super) fn held() -> usize {
 
 fn new_region() -> NonNull<Region> {
     let region = allocate(REGION_LAYOUT);
-    want_huge_page(region);
+    want_huge_pages(region.as_ptr(), REGION);
     let region = region.cast::<Region>();
     // SAFETY: the memory is new and large enough.
     unsafe { region.write(Region { links: Links::none(), taken: NONE_TAKEN }) };
@@ -147,14 +148,3 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     let memory = unsafe { alloc(layout) };
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
-
-/// Asks the system to back a region with a huge page. It may have none; then nothing changes.
-#[cfg(target_os = "linux")]
-fn want_huge_page(region: NonNull<u8>) {
-    use rustix::mm::{Advice, madvise};
-    // SAFETY: the memory is ours, whole pages of it, and the advice leaves its content alone.
-    let _ = unsafe { madvise(region.cast().as_ptr(), REGION, Advice::LinuxHugepage) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn want_huge_page(_region: NonNull<u8>) {}
