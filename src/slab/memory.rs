@@ -68,7 +68,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         match class_of(self.layout) {
             // SAFETY: `take` got it from there, as the layout says.
-            Some(_) => unsafe { shelf::give(self.start) },
+            Some(class) => unsafe { shelf::give(self.start, class) },
             // SAFETY: as above.
             None => unsafe { dealloc(self.start.as_ptr(), not_empty(self.layout)) },
         }
