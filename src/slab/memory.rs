@@ -23,15 +23,7 @@ impl Memory {
     /// Memory for something of this layout.
     #[inline]
     pub(crate) fn take(layout: Layout) -> Self {
-        let start = match class_of(layout) {
-            Some(class) => shelf::take(class),
-            None => {
-                let layout = not_empty(layout);
-                // SAFETY: the size is not zero.
-                let start = unsafe { alloc(layout) };
-                NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
-            }
-        };
+        let start = class_of(layout).map_or_else(|| allocate(not_empty(layout)), shelf::take);
         Self { start, layout }
     }
 
@@ -55,6 +47,13 @@ impl Memory {
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
+}
+
+/// A block of the global allocator, for a layout that has a size.
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: `not_empty` made the layout, so the size is not zero.
+    let start = unsafe { alloc(layout) };
+    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 /// The global allocator serves no request for nothing.
