@@ -23,9 +23,9 @@ mod id;
 mod mvcc;
 #[path = "../../src/skiplist/mod.rs"]
 mod skiplist;
+mod slab;
 #[path = "../../src/ssi/mod.rs"]
 mod ssi;
-mod slab;
 mod storage;
 mod sync;
 #[path = "../../src/wal/mod.rs"]

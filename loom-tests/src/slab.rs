@@ -35,7 +35,7 @@ mod shelf {
         unreachable!("no layout has a class")
     }
 
-    pub(super) unsafe fn give(_: NonNull<u8>) {
+    pub(super) unsafe fn give(_: NonNull<u8>, _: usize) {
         unreachable!("no layout has a class")
     }
 }

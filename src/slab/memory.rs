@@ -23,15 +23,7 @@ impl Memory {
     /// Memory for something of this layout.
     #[inline]
     pub(crate) fn take(layout: Layout) -> Self {
-        let start = match class_of(layout) {
-            Some(class) => shelf::take(class),
-            None => {
-                let layout = not_empty(layout);
-                // SAFETY: the size is not zero.
-                let start = unsafe { alloc(layout) };
-                NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
-            }
-        };
+        let start = class_of(layout).map_or_else(|| allocate(not_empty(layout)), shelf::take);
         Self { start, layout }
     }
 
@@ -57,6 +49,13 @@ impl Memory {
     }
 }
 
+/// A block of the global allocator, for a layout that has a size.
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: `not_empty` made the layout, so the size is not zero.
+    let start = unsafe { alloc(layout) };
+    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
 /// The global allocator serves no request for nothing.
 fn not_empty(layout: Layout) -> Layout {
     let size = layout.size().max(1);
@@ -68,7 +67,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         match class_of(self.layout) {
             // SAFETY: `take` got it from there, as the layout says.
-            Some(_) => unsafe { shelf::give(self.start) },
+            Some(class) => unsafe { shelf::give(self.start, class) },
             // SAFETY: as above.
             None => unsafe { dealloc(self.start.as_ptr(), not_empty(self.layout)) },
         }

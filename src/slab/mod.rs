@@ -16,8 +16,8 @@
 //!    shelf it belongs may be read by whoever holds one of its places.
 //! 3. A page is in its shelf's list exactly while it has a free place; a region likewise in the
 //!    list of regions, by its free pages.
-//! 4. A shelf keeps one page without a place out, and none if nothing of it is out at all. A region
-//!    without a page out goes back. So when everything is freed, everything is given back.
+//! 4. A shelf keeps one page without a place out, and none if nothing of it is out at all. With
+//!    regions it is the same. So when everything is freed, everything is given back.
 //! 5. Which requests are served here depends on their layout alone; the others go to the global
 //!    allocator, and so does everything under checkers that want to see each thing by itself
 //!    (Miri, and whoever builds with `--cfg palisade_plain_memory`).

@@ -69,9 +69,11 @@ impl Page {
     /// # Safety
     /// The caller holds one of the page's places, or the shelf's lock.
     pub(super) unsafe fn shelf_of(page: NonNull<Self>) -> usize {
-        // SAFETY: a page with a place out is alive, and this part of it never changes. No
-        // reference: others may be changing what stands beside it.
-        unsafe { (&raw const (*page.as_ptr()).shelf).read() }
+        // SAFETY: a page with a place out is alive. No reference: others may be changing what
+        // stands beside this part.
+        let shelf = unsafe { &raw const (*page.as_ptr()).shelf };
+        // SAFETY: as above, and this part never changes.
+        unsafe { shelf.read() }
     }
 
     pub(super) fn source(&self) -> Source {

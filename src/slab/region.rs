@@ -8,8 +8,9 @@
 //! them a region asks the system for a huge page, which is resident as a whole.
 //!
 //! 1. The first page of a region is the region's own; a set bit is a page that is out, or this one.
-//! 2. A region is in the list exactly while it has a page to give, and goes back when no page of
-//!    it is out.
+//! 2. A region is in the list exactly while it has a page to give.
+//! 3. One region without a page out is kept, and none if no page is out at all. Else whoever takes
+//!    and gives while all other regions are full would have a huge page made each time.
 //!
 //! Used by `shelf`, under the lock of one.
 
@@ -56,6 +57,8 @@ pub(super) enum Source {
 struct Regions {
     /// Those with a page to give.
     open: List,
+    /// The one of them without a page out that is kept.
+    empty: Option<NonNull<Region>>,
     count: usize,
     singles: usize,
 }
@@ -63,7 +66,8 @@ struct Regions {
 // SAFETY: regions are reached by whoever holds the lock, on whatever thread.
 unsafe impl Send for Regions {}
 
-static REGIONS: Mutex<Regions> = Mutex::new(Regions { open: List::new(), count: 0, singles: 0 });
+static REGIONS: Mutex<Regions> =
+    Mutex::new(Regions { open: List::new(), empty: None, count: 0, singles: 0 });
 
 /// Memory for a page, with nothing in it.
 pub(super) fn take_page() -> (NonNull<u8>, Source) {
@@ -81,6 +85,9 @@ pub(super) fn take_page() -> (NonNull<u8>, Source) {
     }
     let first = regions.open.first().expect("one was put there if there was none");
     let mut region = first.cast::<Region>();
+    if regions.empty == Some(region) {
+        regions.empty = None;
+    }
     // SAFETY: open regions are alive and guarded by the lock.
     let taken = &mut unsafe { region.as_mut() }.taken;
     let page = taken.trailing_ones() as usize;
@@ -99,31 +106,67 @@ pub(super) fn take_page() -> (NonNull<u8>, Source) {
 /// It came from [`take_page`] with this source, and nobody uses it any more.
 pub(super) unsafe fn give_page(page: NonNull<u8>, source: Source) {
     let mut regions = REGIONS.lock();
+    let replaced = match source {
+        Source::Single => {
+            regions.singles -= 1;
+            None
+        }
+        // SAFETY: the caller's promise.
+        Source::Region => unsafe { regions.put_back(page) },
+    };
+    let last = regions.close_last();
+    drop(regions);
     if source == Source::Single {
-        regions.singles -= 1;
-        drop(regions);
         // SAFETY: a single page came from the allocator with this layout.
-        return unsafe { dealloc(page.as_ptr(), PAGE_LAYOUT) };
+        unsafe { dealloc(page.as_ptr(), PAGE_LAYOUT) };
     }
-    let offset = page.addr().get() % REGION;
-    // SAFETY: a page of a region lies this far behind its beginning.
-    let mut region = unsafe { page.sub(offset) }.cast::<Region>();
-    // SAFETY: a region with a page out is alive, and the lock guards it.
-    let taken = &mut unsafe { region.as_mut() }.taken;
-    let was_full = *taken == u128::MAX;
-    *taken &= !(1 << (offset / PAGE));
-    let is_empty = *taken == NONE_TAKEN;
-    if was_full {
-        // SAFETY: it was in no list (2), and the lock is held.
-        unsafe { regions.open.push(region.cast()) };
-    }
-    if is_empty {
-        // SAFETY: it has a page to give, so it is in the list (2).
-        unsafe { regions.open.remove(region.cast()) };
-        regions.count -= 1;
-        drop(regions);
-        // SAFETY: it came from the allocator with this layout, and no page of it is out.
+    for region in [replaced, last].into_iter().flatten() {
+        // SAFETY: it came from the allocator with this layout, no page of it is out, and no list
+        // leads to it.
         unsafe { dealloc(region.cast().as_ptr(), REGION_LAYOUT) };
+    }
+}
+
+impl Regions {
+    /// Puts a page back into its region. If that is kept now in the place of another, answers the
+    /// other one, closed.
+    ///
+    /// # Safety
+    /// The page was cut from a region, and nobody uses it any more.
+    unsafe fn put_back(&mut self, page: NonNull<u8>) -> Option<NonNull<Region>> {
+        let offset = page.addr().get() % REGION;
+        // SAFETY: a page of a region lies this far behind its beginning.
+        let mut region = unsafe { page.sub(offset) }.cast::<Region>();
+        // SAFETY: a region with a page out is alive, and the lock guards it.
+        let taken = &mut unsafe { region.as_mut() }.taken;
+        let was_full = *taken == u128::MAX;
+        *taken &= !(1 << (offset / PAGE));
+        let is_empty = *taken == NONE_TAKEN;
+        if was_full {
+            // SAFETY: it was in no list (2), and the lock is held.
+            unsafe { self.open.push(region.cast()) };
+        }
+        if !is_empty {
+            return None;
+        }
+        let replaced = self.empty.replace(region)?;
+        self.close(replaced);
+        Some(replaced)
+    }
+
+    /// The region that is kept, closed, if no page is out any more.
+    fn close_last(&mut self) -> Option<NonNull<Region>> {
+        let is_any_out = self.singles > 0 || self.count > 1;
+        let last = self.empty.take_if(|_| !is_any_out)?;
+        self.close(last);
+        Some(last)
+    }
+
+    /// Takes a region without a page out from the list, so that it can go back.
+    fn close(&mut self, region: NonNull<Region>) {
+        self.count -= 1;
+        // SAFETY: it has a page to give, so it is in the list (2), whose lock is held.
+        unsafe { self.open.remove(region.cast()) };
     }
 }
 

@@ -55,13 +55,14 @@ pub(super) fn take(class: usize) -> NonNull<u8> {
 /// Takes a place back.
 ///
 /// # Safety
-/// It came from [`take`], and nobody uses it any more.
+/// It came from [`take`] for this class, and nobody uses it any more.
 #[inline]
-pub(super) unsafe fn give(place: NonNull<u8>) {
+pub(super) unsafe fn give(place: NonNull<u8>, class: usize) {
     // SAFETY: places that `take` gives are on pages.
     let page = unsafe { Page::of(place) };
     // SAFETY: the caller has the place.
     let number = unsafe { Page::shelf_of(page) };
+    debug_assert_eq!(number / SHARDS, class, "what is given was taken here, as the same");
     let mut shelf = shelf(number).lock();
     // SAFETY: the lock guards the page.
     let was_full = unsafe { page.as_ref() }.is_full();
