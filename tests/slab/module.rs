@@ -4,6 +4,9 @@
 mod boxed;
 #[path = "../../src/slab/class.rs"]
 mod class;
+#[allow(dead_code, reason = "large tables are not made here")]
+#[path = "../../src/slab/huge.rs"]
+mod huge;
 #[path = "../../src/slab/links.rs"]
 mod links;
 #[path = "../../src/slab/memory.rs"]
