@@ -5,6 +5,8 @@
 //! The transactions are written once, against [`Tables`]; each bank says how a table is read and
 //! written, and tries a refused transaction again until it commits. Every transaction reports by
 //! how much it changed the sum of all money, so that at the end the sum must come out exactly.
+//!
+//! `--threads 1,2,4` says how many threads run side by side, in turn; usually one and two.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -344,6 +346,15 @@ impl Contender {
     }
 }
 
+/// How many threads run side by side: `--threads 1,2,4`, or one and two.
+fn threads() -> Vec<u64> {
+    let named = std::env::args().skip_while(|it| it != "--threads").nth(1);
+    named.map_or_else(
+        || vec![1, 2],
+        |list| list.split(',').map(|it| it.parse().expect("a number of threads")).collect(),
+    )
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (rounds, span) = sized((15, 400), (3, 100));
     let mut contenders = [
@@ -353,7 +364,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     println!("SmallBank, {CUSTOMERS} customers uniform, thousand transactions a second");
     println!("{:<18} {:>9} {:>9} {:>24}", "", "median", "", "palisade is faster by");
-    for threads in [1, 2] {
+    for threads in threads() {
         for contender in &mut contenders {
             contender.rates.clear();
         }
