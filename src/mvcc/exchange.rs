@@ -85,7 +85,10 @@ impl<K: Key, V: Value> Record<K, V> {
             self.exchange_older(cold, new, guard);
         }
         drop(held);
-        Self::retire(NonNull::from(cold), guard);
+        // By the pointer of the chain, which is the one of the whole box.
+        if let Some(gone) = NonNull::new(at) {
+            Self::retire(gone, guard);
+        }
         Ok(landed)
     }
 
