@@ -401,7 +401,7 @@ fn threads_cut_regions_at_once() {
     let _turn = turn();
     let run = |number: u64| {
         let mut rng = Rng::new(rng::seed() + number);
-        for round in 0..1000 {
+        for round in 0..20_000 {
             let pages = usize::from(1 + rng.small(6));
             let numbers =
                 (0..pages * capacity(SIZE)).map(|at| number << 32 | round << 16 | at as u64);
