@@ -35,8 +35,8 @@
 //! the user holds one, but the closure given to [`Bucket::get_with`](crate::Bucket::get_with)
 //! runs under one.
 //!
-//! Whoever retired an object frees it, as it retires more: about as many as come. What a thread left
-//! behind when it ended is freed by the others.
+//! Whoever retired an object frees it, as it retires more: about as many as come. What a thread
+//! left behind when it ended is freed by the others.
 //!
 //! (Fraser 2004. A reader's store and the loads that follow need a barrier between them; on Linux
 //! it is paid by whoever frees, through `membarrier`, elsewhere it is a fence.)
