@@ -2,9 +2,9 @@
 //!
 //! A [`Database`] holds any number of ordered, typed [`Bucket`]s. One transaction reads and writes
 //! any of them, and every execution equals one in which the transactions ran one after the other,
-//! in an order that agrees with real time. There is no async, no server, no runtime and no global
-//! state; any type that is `Ord + Clone + Send + Sync + 'static` can be a key, and any that threads
-//! may share a value.
+//! in an order that agrees with real time. There is no async, no server and no runtime, and the
+//! databases of a process share nothing but pages of memory; any type that is
+//! `Ord + Clone + Send + Sync + 'static` can be a key, and any that threads may share a value.
 //!
 //! ```
 //! use palisade::{Database, Result};
