@@ -22,10 +22,10 @@
 //!    allocator, and so does everything under checkers that want to see each thing by itself
 //!    (Miri, and whoever builds with `--cfg palisade_plain_memory`).
 //!
-//! Lock order: a shelf, then the regions. No code of the user runs in here but his
-//! global allocator.
+//! Lock order: a shelf, then the regions. No code of the user runs in here but his global
+//! allocator.
 //! After: Bonwick, "The Slab Allocator" (1994); pages found by masking as in mimalloc.
-//! Used by `epoch`, `skiplist` and `mvcc`.
+//! Used by `epoch`, `skiplist`, `ssi`, `mvcc`, and by `evict` for its tables.
 
 mod boxed;
 mod class;
