@@ -180,7 +180,7 @@ fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
 
 /// A size of each class.
 fn sizes() -> impl Iterator<Item = usize> {
-    (8..=128).step_by(8).chain((192..=1280).step_by(64))
+    (8..=48).step_by(8).chain((192..=1280).step_by(64))
 }
 
 /// Places on a page: all that fit behind a header of a cache line.

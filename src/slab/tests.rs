@@ -225,7 +225,7 @@ fn no_less_is_spent_than_was_asked_for() {
         for size in 0..=2000 {
             let layout = Layout::from_size_align(size, align).unwrap();
             assert!(spent(layout) >= size, "{layout:?}: {}", spent(layout));
-            let is_fine = align <= 8 && size <= 128 && cfg!(not(any(miri, palisade_plain_memory)));
+            let is_fine = align <= 8 && size <= 48 && cfg!(not(any(miri, palisade_plain_memory)));
             let more = if is_fine { 8 } else { 64 };
             assert!(spent(layout) <= size + more, "{layout:?}: {}", spent(layout));
         }

@@ -42,7 +42,7 @@ const DEAD_SHARE: u64 = 32;
 const OVERSHOOT: u64 = 512;
 /// And no more than this: who evicts waits for it.
 const OVERSHOOT_MAX: u64 = 64 << 10;
-/// How often room is made for one commit before it is refused, without anything freed.
+/// How often room is made for one commit before it is refused, without anything freed by anybody.
 const FUTILE_MAX: usize = 3;
 /// Values that have left memory but for their readers, at most, before no more are asked to.
 const PARTED_MAX: usize = 1024;
@@ -106,7 +106,8 @@ impl Engine {
         table: &dyn AnyTable,
         needs: Needs,
     ) -> Result<Reserved> {
-        let (mut futile, mut has_vacuumed) = (0, false);
+        let left = || self.counters().get(Count::Departures);
+        let (mut futile, mut has_vacuumed, mut left_before) = (0, false, left());
         loop {
             let full = match gauge.reserve(needs.adds) {
                 Ok(reserved) => return Ok(reserved),
@@ -116,11 +117,15 @@ impl Engine {
             if needs.adds > gauge.limit() || futile >= FUTILE_MAX {
                 return Err(self.no_room(gauge, table, needs.adds));
             }
-            if self.make_room(gauge, table, missing) {
-                futile = 0;
+            let has_made_room = self.make_room(gauge, table, missing);
+            // What others let leave, others took: that is no sign that nothing can leave.
+            let left_by_now = left();
+            let was_futile = !has_made_room && left_by_now == left_before;
+            left_before = left_by_now;
+            futile = if was_futile { futile + 1 } else { 0 };
+            if has_made_room {
                 continue;
             }
-            futile += 1;
             // A checkpoint that is under way holds values back that leave meanwhile; to wait for a
             // save is to wait for the end of its snapshot, too.
             if self.save(gauge, table) {
