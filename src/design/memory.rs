@@ -57,8 +57,8 @@
 //! entries waits for the page tables as long as for the data, and here the way through them is
 //! short; and a record needs no word of the allocator's. A page goes back when its last place is
 //! free: what is removed here and there leaves room for what comes, of the same size, and memory
-//! for others only when whole pages are empty. So records of more than 48 bytes, which own memory as
-//! a rule, and all that keys and values own come from the program's allocator.
+//! for others only when whole pages are empty. So records of more than 48 bytes, which own memory
+//! as a rule, and all that keys and values own come from the program's allocator.
 //!
 //! Destructors of keys and values run where garbage is freed: at the end of a commit or in the
 //! vacuum, on that thread, while nothing is held. One that panics does so there; the transaction
