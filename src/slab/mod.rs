@@ -9,7 +9,8 @@
 //! A search touches a leaf, a record and a version. An allocator for everything puts them anywhere,
 //! and among millions of them each costs a walk through the page tables besides the data. Here
 //! they lie on pages of their own, without a word between them, and those in huge pages: a tenth
-//! of the memory less, and a walk that is short.
+//! of the memory less, and a walk that is short. Larger records own memory elsewhere as a rule, and
+//! stay with the allocator: see `class`.
 //!
 //! 1. A place belongs to one page, and a page with a place out to one shelf and one size.
 //! 2. The header and the free places of a page are touched under its shelf's lock; but to which
