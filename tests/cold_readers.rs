@@ -9,7 +9,10 @@
 mod stamped;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use palisade::testing::{FaultDisk, Moment, Op};
 use palisade::{Bucket, Database, Durability, Error, FetchError, Isolation, Options};
@@ -423,6 +426,75 @@ fn a_snapshot_that_pins_everything_refuses_commits_until_it_is_gone() {
         db.vacuum(usize::MAX);
         db.check();
     }
+}
+
+/// Values had left memory but for readers, one of whom was waiting for a processor or a disk; and
+/// who needed room in those milliseconds was refused.
+#[test]
+fn a_commit_waits_for_readers_that_hold_what_has_left() {
+    for threads in [false, true] {
+        let (_folder, db, bucket) = filled(threads);
+        let snapshot = db.snapshot();
+        let written = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for key in 0..KEYS {
+                    bucket.set(key, stamped(key, 2, LENGTH)).unwrap();
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let so_far = || written.load(Ordering::Relaxed);
+            let mut before = u64::MAX;
+            while so_far() != before {
+                before = so_far();
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert!(before < KEYS, "nothing is held back");
+            drop(snapshot);
+            writer.join().unwrap();
+        });
+        db.check();
+    }
+}
+
+/// Who makes room looks for values in the files, which takes as long as a disk does; and what
+/// others let leave meanwhile stayed for him, as if he could see it.
+#[test]
+fn who_makes_room_holds_nothing_back_for_others() {
+    let disk = FaultDisk::new(1);
+    let db = options(false).storage(Arc::new(disk.clone())).open("/db").unwrap();
+    let bucket: Values = db.bucket("values").unwrap();
+    write(&bucket, 1);
+    db.checkpoint().unwrap();
+    let (from, stats, is_first) = (bucket.clone(), db.clone(), AtomicBool::new(true));
+    let seen = Arc::new(OnceLock::new());
+    let to = Arc::clone(&seen);
+    disk.observe(move |_, call, _| {
+        if call.op == Op::Read && is_first.swap(false, Ordering::Relaxed) {
+            let left = (0..KEYS).filter(|key| from.evict(key).unwrap()).count();
+            to.set((left, stats.stats().memory.buckets.retained)).unwrap();
+        }
+    });
+    bucket.set(KEYS - 1, stamped(KEYS - 1, 2, LENGTH)).unwrap();
+    disk.observe(|_, _, _| {});
+    let &(left, retained) = seen.get().unwrap();
+    assert!(left > 200, "{left} were in memory");
+    assert_eq!(retained, 0, "bytes that have left and are still there");
+    db.check();
+}
+
+/// Whoever does not end is waited for once.
+#[test]
+fn a_reader_that_does_not_end_is_not_waited_for_again() {
+    let (_folder, db, bucket) = filled(false);
+    let snapshot = db.snapshot();
+    while is_set(&bucket, 0, 2) {}
+    let start = Instant::now();
+    let refusals = (0..60).filter(|key| !is_set(&bucket, *key, 3)).count();
+    assert!(refusals > 40, "{refusals} commits were refused");
+    assert!(start.elapsed() < Duration::from_secs(20), "each of them waited");
+    drop(snapshot);
+    write(&bucket, 4);
 }
 
 /// What a snapshot needs was superseded by places in files all the same, which took more memory,

@@ -1,11 +1,10 @@
 //! A window that is given up in the middle of a commit, and a commit that the log goes on to before
 //! it is settled.
 //!
-//! Method: where a commit compares keys or measures values, others do meanwhile what they may.
+//! Method: where a commit measures values, others do meanwhile what they may.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -19,58 +18,52 @@ thread_local! {
     static MEANWHILE: RefCell<Option<Meanwhile>> = const { RefCell::new(None) };
 }
 
-/// A key, the comparison of which takes a while.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Slow(u64);
-
-impl PartialOrd for Slow {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Slow {
-    fn cmp(&self, other: &Self) -> Ordering {
-        if let Some(meanwhile) = MEANWHILE.take() {
-            meanwhile();
-        }
-        self.0.cmp(&other.0)
-    }
-}
-
 fn short_of_memory(bytes: usize) -> Database {
     Options::new().retained_bytes_max(bytes).in_memory()
 }
 
-/// A transaction is past all reads and finds its window there; then it is given up, and the record
-/// that it is about to write leaves.
-fn commit_whose_record_leaves() -> Error {
+/// A transaction has found its window there and is taking what it writes, record by record; then
+/// the window is given up, and records that it is about to take leave.
+fn commit_whose_records_leave() -> Error {
+    const KEYS: u64 = 20;
+    const OLD: u64 = 1;
     let db = short_of_memory(10_000);
+    // What is overwritten is measured when its record is taken.
+    let measure = |value: &u64| {
+        if *value == OLD
+            && let Some(meanwhile) = MEANWHILE.take()
+        {
+            meanwhile();
+        }
+        8
+    };
     // With a limit a commit ends its reads before it makes room.
-    let limited = BucketOptions::new().memory_limit(1 << 30);
-    let bucket: Bucket<Slow, u64> = db.volatile_bucket_with("slow", limited).unwrap();
+    let limited = BucketOptions::new().memory_limit(1 << 30).measure_values(measure);
+    let bucket: Bucket<u64, u64> = db.volatile_bucket_with("slow", limited).unwrap();
     let other: Bucket<u64, u64> = db.volatile_bucket("other").unwrap();
-    bucket.insert(Slow(1), 1).unwrap();
+    db.write(|tx| (0..KEYS).try_for_each(|key| tx.set(&bucket, key, OLD).map(drop))).unwrap();
     let tx = db.begin();
-    tx.set(&bucket, Slow(1), 2).unwrap();
-    tx.insert(&bucket, Slow(2), 2).unwrap();
-    bucket.remove(&Slow(1)).unwrap();
+    (0..KEYS).for_each(|key| tx.set(&bucket, key, 2).unwrap());
+    // Records are taken in the order of their addresses, and lie in the order of keys, or against
+    // it: one of those that stay comes first.
+    for key in KEYS / 2 - 2..KEYS / 2 + 2 {
+        assert_eq!(bucket.remove(&key).unwrap(), Some(OLD));
+    }
     MEANWHILE.set(Some(Box::new(move || {
         for key in 0..1000 {
             other.insert(key, key).unwrap();
         }
     })));
     let refused = tx.commit().unwrap_err();
-    assert!(MEANWHILE.take().is_none(), "keys are compared when they are placed");
-    assert!(bucket.is_empty().unwrap());
+    assert!(MEANWHILE.take().is_none(), "values are measured when records are taken");
     db.check();
     refused
 }
 
 #[test]
-fn record_that_leaves_within_a_commit_is_not_waited_for() {
+fn records_that_leave_within_a_commit_are_not_waited_for() {
     let (done, is_done) = mpsc::channel();
-    thread::spawn(move || done.send(commit_whose_record_leaves()));
+    thread::spawn(move || done.send(commit_whose_records_leave()));
     let error = is_done.recv_timeout(Duration::from_secs(30)).expect("a commit ends");
     let Error::Conflict(evidence) = &error else { panic!("{error:?}") };
     assert_eq!(evidence.kind(), ConflictKind::WindowLost, "{error}");

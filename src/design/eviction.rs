@@ -14,7 +14,7 @@
 //! ```text
 //! commit:  needs n bytes ─► reserved at each limit that counts them ─► takes effect
 //!                 └─ no room: 1 what nobody can read   2 entries of caches, values in files
-//!                              3 a save, and 2 again   4 refused
+//!                              3 a save, and 2 again   4 a wait for readers   5 refused
 //! ```
 //!
 //! A commit reserves what it will take before it holds anything and before anybody can see it. If
@@ -78,6 +78,10 @@
 //! file while they hold nothing, check the value's own checksum, and put what they read into the
 //! chain, *in the place of the cold version and with its timestamp*: so for everybody else nothing
 //! has changed, and whoever comes next finds the value in memory.
+//!
+//! Older readers hold memory, and one of them may be waiting for a disk. A commit that finds no
+//! room but what readers hold waits for them, half a second at most, and once only for one that
+//! does not end.
 //!
 //! Both are nobody's write. When the value was written stands beside the timestamp, and that is
 //! what the next writer is compared with, and what says whether a table has the value.

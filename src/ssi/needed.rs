@@ -42,6 +42,11 @@ impl Needed {
         self
     }
 
+    /// The first moment that somebody may look at.
+    pub(crate) fn oldest(&self) -> Timestamp {
+        self.moments.first().map_or(self.from, |moment| self.from.min(*moment))
+    }
+
     /// Whether somebody may look at a moment from `since` on and before `until`.
     pub(crate) fn between(&self, since: Timestamp, until: Timestamp) -> bool {
         let first = self.moments.partition_point(|moment| *moment < since);
@@ -64,6 +69,8 @@ mod tests {
         needed.at(at(3));
         needed.at_least(at(12));
         let needed = needed.sorted();
+        assert_eq!(needed.oldest(), at(3));
+        assert_eq!(Needed::from(at(20)).oldest(), at(20));
         assert!(needed.between(at(3), at(4)) && needed.between(at(1), at(10)));
         assert!(!needed.between(at(4), at(9)), "the end does not count");
         assert!(!needed.between(at(10), at(12)));

@@ -12,7 +12,7 @@ use crate::mvcc::footprint::Footprint;
 use crate::mvcc::table::Swept;
 use crate::mvcc::tables::AnyTable;
 use crate::ssi::{CommitLog, Rules};
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::txn::burial::Burial;
 use crate::txn::catalog::Catalog;
 use crate::txn::counters::{Count, Counters};
@@ -52,6 +52,8 @@ pub(crate) struct Engine {
     burial: Burial,
     /// The table that the next vacuum begins with.
     vacuum: Mutex<usize>,
+    /// The oldest moment that readers needed when they were last waited for in vain.
+    in_vain: AtomicU64,
     /// A part of the limit for what a durable database keeps in memory besides entries.
     _set_aside: Option<Reserved>,
 }
@@ -79,6 +81,7 @@ impl Engine {
             backing,
             burial: Burial::default(),
             vacuum: Mutex::new(0),
+            in_vain: AtomicU64::new(Timestamp::MAX.get()),
         }
     }
 
@@ -131,6 +134,16 @@ impl Engine {
     /// it now and then, when they trim the log.
     pub(crate) fn horizon(&self) -> Timestamp {
         self.log.registry().published().any
+    }
+
+    /// Whether somebody who needs room goes on waiting for the reader of this moment, given whether
+    /// there is patience left. Once there was none, nobody waits for the same one again.
+    pub(super) fn waits_for(&self, moment: Timestamp, is_patient: bool) -> bool {
+        // Relaxed: it orders nothing, and to miss it is to wait once more.
+        if !is_patient {
+            self.in_vain.store(moment.get(), Ordering::Relaxed);
+        }
+        is_patient && self.in_vain.load(Ordering::Relaxed) != moment.get()
     }
 
     /// When the records of entries that left may be removed.

@@ -47,6 +47,9 @@ impl Engine {
         let guard = participant.pin();
         let log = self.log();
         let registration = log.begin(Kind::Untracked, None, &guard);
+        // It has a place in the order, but no snapshot: a search in files takes its time, and
+        // must not hold back what others let leave meanwhile. What it looks at the pin keeps.
+        log.done_reading(&registration);
         let mut pending = log.prepare(&registration, None, Footprint::default(), &guard);
         let batch = choose(pending.status(), &guard);
         pending.footprint_mut().note_departed(batch.departed());

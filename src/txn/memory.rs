@@ -15,7 +15,12 @@
 //!    files; then a checkpoint, after which more values are.
 //! 4. A value that is read back may go over the limit by a small part of it. The reader makes room
 //!    before, but what it may see itself cannot go; it waits for no checkpoint.
-//! 5. Without a limit nothing of this happens.
+//! 5. Values that have left stay for readers who may hold references to them. Most of these end
+//!    soon, though one may wait for a disk, or for a processor: so a commit that needs room waits
+//!    for them, but not for ever, and once for each reader that does not end.
+//! 6. Without a limit nothing of this happens.
+
+use std::time::{Duration, Instant};
 
 use crate::epoch::Guard;
 use crate::error::{Error, Result};
@@ -26,7 +31,7 @@ use crate::mvcc::place::FetchError;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::view::Headroom;
 use crate::mvcc::write_set::Needs;
-use crate::sync::Arc;
+use crate::sync::{Arc, thread};
 use crate::txn::counters::Count;
 use crate::txn::engine::{Engine, VACUUM_STEP};
 use crate::txn::journal::Journal;
@@ -50,6 +55,10 @@ const PARTED_MAX: usize = 1024;
 const REFUSALS_MAX: usize = 8;
 /// A part of a limit that values read back may take above it (4).
 const EXCESS: u64 = 16;
+/// How long readers are waited for, at most (5).
+const PATIENCE: Duration = Duration::from_millis(500);
+/// And how long before it is seen whether they have ended.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What one bucket gave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,13 +117,17 @@ impl Engine {
     ) -> Result<Reserved> {
         let left = || self.counters().get(Count::Departures);
         let (mut futile, mut has_vacuumed, mut left_before) = (0, false, left());
+        let mut waiting = None;
         loop {
             let full = match gauge.reserve(needs.adds) {
                 Ok(reserved) => return Ok(reserved),
                 Err(full) => full,
             };
             let missing = (full.used + needs.adds).saturating_sub(gauge.limit());
-            if needs.adds > gauge.limit() || futile >= FUTILE_MAX {
+            let has_tried = futile >= FUTILE_MAX;
+            if needs.adds > gauge.limit()
+                || has_tried && !self.wait_for_readers(gauge, table, &mut waiting)
+            {
                 return Err(self.no_room(gauge, table, needs.adds));
             }
             let has_made_room = self.make_room(gauge, table, missing);
@@ -124,6 +137,7 @@ impl Engine {
             left_before = left_by_now;
             futile = if was_futile { futile + 1 } else { 0 };
             if has_made_room {
+                waiting = None;
                 continue;
             }
             // A checkpoint that is under way holds values back that leave meanwhile; to wait for a
@@ -133,6 +147,7 @@ impl Engine {
             }
             if has_vacuumed {
                 futile = FUTILE_MAX;
+                continue;
             }
             // What was removed, and is not swept yet.
             self.vacuum(usize::MAX);
@@ -155,6 +170,26 @@ impl Engine {
             return Err(FetchError::NoRoom { needed: bytes, used, limit });
         }
         Ok(gauge.reserve_anyway(bytes))
+    }
+
+    /// Waits a little for readers, if values that have left memory are still there for them
+    /// (keeps 5). `since` is when the caller began to wait without anything having been freed.
+    fn wait_for_readers(
+        &self,
+        gauge: &Arc<Gauge>,
+        table: &dyn AnyTable,
+        since: &mut Option<Instant>,
+    ) -> bool {
+        if self.evicting(gauge, table).iter().all(|it| it.parted() == 0) {
+            return false;
+        }
+        let oldest = self.log().needed(&self.collector().pin()).oldest();
+        let since = since.get_or_insert_with(Instant::now);
+        let goes_on = self.waits_for(oldest, since.elapsed() < PATIENCE);
+        if goes_on {
+            thread::sleep(PAUSE);
+        }
+        goes_on
     }
 
     pub(super) fn no_room(&self, gauge: &Arc<Gauge>, table: &dyn AnyTable, needed: u64) -> Error {
