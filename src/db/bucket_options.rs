@@ -63,6 +63,10 @@ impl<K: Key, V: Value> BucketOptions<K, V> {
     /// bucket is a cache, or lets values leave memory if it is durable, and is refused with
     /// [`Error::MemoryLimit`](crate::Error::MemoryLimit) if that is not enough. What only removes
     /// entries is never refused.
+    ///
+    /// Values of a durable bucket that have left stay in memory for snapshots and transactions
+    /// that began before. If nothing else can make room, the commit waits for these to end: half a
+    /// second at most, and only once for one that does not.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.limit = Some(bytes);
         self
