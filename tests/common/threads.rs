@@ -198,6 +198,9 @@ impl<S: Store> Shared<'_, S> {
                 std::thread::yield_now();
             }
         }
+        // An operation is refused when all that was written, rolled back or not, takes more than
+        // the whole limit: of 354 bytes it was 378. What only removes may always commit.
+        let is_commit = refused.is_none();
         let outcome = match refused {
             Some(abort) => Err(abort),
             None => txn.commit(),
@@ -207,7 +210,7 @@ impl<S: Store> Shared<'_, S> {
             self.store.vacuum();
         }
         let judged = self.describe(kind, begin, claimed, &probe, outcome);
-        if outcome == Err(Abort::NoRoom) {
+        if is_commit && outcome == Err(Abort::NoRoom) {
             judged.check_wants_room()?;
         }
         Ok(judged)
