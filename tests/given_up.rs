@@ -43,7 +43,7 @@ fn commit_whose_records_leave() -> Error {
     let other: Bucket<u64, u64> = db.volatile_bucket("other").unwrap();
     db.write(|tx| (0..KEYS).try_for_each(|key| tx.set(&bucket, key, OLD).map(drop))).unwrap();
     let tx = db.begin();
-    (0..KEYS).for_each(|key| tx.set(&bucket, key, 2).unwrap());
+    (0..=KEYS).for_each(|key| tx.set(&bucket, key, 2).unwrap());
     // Records are taken in the order of their addresses, and lie in the order of keys, or against
     // it: one of those that stay comes first.
     for key in KEYS / 2 - 2..KEYS / 2 + 2 {
@@ -56,6 +56,10 @@ fn commit_whose_records_leave() -> Error {
     })));
     let refused = tx.commit().unwrap_err();
     assert!(MEANWHILE.take().is_none(), "values are measured when records are taken");
+    for key in 0..=KEYS {
+        let stays = key < KEYS && !(KEYS / 2 - 2..KEYS / 2 + 2).contains(&key);
+        assert_eq!(bucket.get(&key).unwrap(), stays.then_some(OLD), "nothing of it was written");
+    }
     db.check();
     refused
 }
