@@ -106,7 +106,17 @@ fn rank(name: &str) -> Key {
     u8::try_from(at.expect("only these keys were inserted")).expect("there are eight")
 }
 
+/// Why an operation failed. There may be no room only where the transaction has taken more than
+/// the whole limit by itself, with what it rolled back.
 fn abort(error: Error) -> Abort {
+    if let Error::MemoryLimit { needed, limit, .. } = error {
+        assert!(needed > limit, "an operation was refused for want of room: {error}");
+    }
+    refusal(error)
+}
+
+/// Why a commit failed.
+fn refusal(error: Error) -> Abort {
     if let Error::MemoryLimit { .. } | Error::Fetch(FetchError::NoRoom { .. }) = error {
         return Abort::NoRoom;
     }
@@ -428,7 +438,7 @@ impl<V: Stamp> Transaction for Open<'_, Txn<'_>, V> {
     }
 
     fn commit(self) -> Result<u64, Abort> {
-        self.inner.commit().map(|receipt| receipt.timestamp().get()).map_err(abort)
+        self.inner.commit().map(|receipt| receipt.timestamp().get()).map_err(refusal)
     }
 
     fn roll_back(self) {

@@ -198,8 +198,8 @@ impl<S: Store> Shared<'_, S> {
                 std::thread::yield_now();
             }
         }
-        // An operation is refused when all that was written, rolled back or not, takes more than
-        // the whole limit: of 354 bytes it was 378. What only removes may always commit.
+        // What only removes may always commit. An operation may be refused for what was rolled
+        // back, too, which the store judges: of 354 bytes it was 378.
         let is_commit = refused.is_none();
         let outcome = match refused {
             Some(abort) => Err(abort),
