@@ -78,10 +78,10 @@ unsafe impl Sync for WriteRef {}
 pub(crate) type Addresses = SmallVec<[usize; 5]>;
 
 /// The writes of a transaction, likewise.
-pub(crate) type Writes = SmallVec<[WriteRef; 3]>;
+type Writes = SmallVec<[WriteRef; 3]>;
 
 /// The intervals of each bucket that has some.
-pub(crate) type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
+type Intervals = Vec<(BucketId, Box<dyn AnyIntervals>)>;
 
 /// About what the record of a removed key takes until it leaves the index.
 const REMOVED: usize = 128;
@@ -99,30 +99,54 @@ const _: () = assert!(size_of::<Option<Footprint>>() <= 3 * 64 - 72);
 
 /// What was read without an address, and what was locked.
 #[derive(Default)]
-pub(crate) struct Rare {
-    pub(crate) intervals: Intervals,
-    pub(crate) locks: Addresses,
-    pub(crate) locked_intervals: Intervals,
+struct Rare {
+    intervals: Intervals,
+    locks: Addresses,
+    locked_intervals: Intervals,
     /// Bytes of the records of entries that leave with this commit.
     departed: usize,
 }
 
-impl Rare {
-    fn is_empty(&self) -> bool {
-        self.intervals.is_empty() && self.locks.is_empty() && self.locked_intervals.is_empty()
-    }
-}
-
 impl Footprint {
-    pub(crate) fn new(mut reads: Addresses, mut writes: Writes, mut rare: Rare) -> Self {
-        sort(&mut reads);
-        sort(&mut rare.locks);
-        writes.sort_unstable();
-        // An unsound `Ord` may write one record twice; the later write counts.
-        writes.reverse();
-        writes.dedup_by_key(|write| write.record);
-        writes.reverse();
-        Self { reads, writes, rare: (!rare.is_empty()).then(|| Box::new(rare)) }
+    /// What has an address: records that were read, and those that were locked. The rest is added,
+    /// bucket by bucket, and then all of it is frozen.
+    pub(crate) fn of_addresses(reads: Addresses, locks: Addresses) -> Self {
+        let rare = (!locks.is_empty()).then(|| Box::new(Rare { locks, ..Rare::default() }));
+        Self { reads, writes: Writes::new(), rare }
+    }
+
+    pub(crate) fn add_write(&mut self, write: WriteRef) {
+        self.writes.push(write);
+    }
+
+    /// Adds what was read in a bucket without an address, and what was locked.
+    pub(crate) fn add_intervals(
+        &mut self,
+        bucket: BucketId,
+        read: Option<Box<dyn AnyIntervals>>,
+        locked: Option<Box<dyn AnyIntervals>>,
+    ) {
+        if read.is_none() && locked.is_none() {
+            return;
+        }
+        let rare = self.rare.get_or_insert_default();
+        rare.intervals.extend(read.map(|read| (bucket, read)));
+        rare.locked_intervals.extend(locked.map(|locked| (bucket, locked)));
+    }
+
+    /// Puts everything into its order. Nothing is added behind this.
+    pub(crate) fn freeze(&mut self) {
+        sort(&mut self.reads);
+        if let Some(rare) = &mut self.rare {
+            sort(&mut rare.locks);
+        }
+        if self.writes.len() > 1 {
+            self.writes.sort_unstable();
+            // An unsound `Ord` may write one record twice; the later write counts.
+            self.writes.reverse();
+            self.writes.dedup_by_key(|write| write.record);
+            self.writes.reverse();
+        }
     }
 
     /// The writes, in the order in which their heads are taken.

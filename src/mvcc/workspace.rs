@@ -31,7 +31,7 @@ use crate::id::{BucketId, Timestamp};
 use crate::mvcc::account::{Delta, signed};
 use crate::mvcc::charge::{Charge, Excess, fits};
 use crate::mvcc::expiry::Expired;
-use crate::mvcc::footprint::{Rare, WriteRef, Writes};
+use crate::mvcc::footprint::{Footprint, WriteRef};
 use crate::mvcc::interval::{BucketIntervals, Interval};
 use crate::mvcc::ops::Ops;
 use crate::mvcc::place::FetchError;
@@ -223,8 +223,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
 
     /// Bytes that a key owns, if anybody counts.
     fn owned_by(&self, key: &K) -> usize {
-        let is_limited = !self.table.account().gauges().is_empty();
-        if is_limited { self.table.weigher().key.of(key) } else { 0 }
+        if self.is_limited() { self.table.weigher().key.of(key) } else { 0 }
     }
 
     /// Notes that an iterator could not read a value, so that nothing is committed that may rest on
@@ -310,14 +309,18 @@ pub(crate) trait AnyWorkspace<'db>: Send {
     /// Adds what will be written to the operations of the commit, if the bucket is durable. Runs
     /// the user's `Encode`.
     fn encode(&self, ops: &mut Ops) -> Result<(), EncodeError>;
-    /// Why an iterator ended before its end, if one did.
+    /// Whether an iterator ended before its end.
+    fn has_failed(&self) -> bool;
+    /// Why, if one did.
     fn failure(&self) -> Option<FetchError>;
+    /// Whether the bytes of the bucket count for a limit.
+    fn is_limited(&self) -> bool;
     /// What the commit will ask of the memory. What was counted of private writes is given back.
     fn needs(&self) -> Needs;
-    /// Finds or makes a record for each key to be written, and adds them to `writes`; adds what
-    /// was read and locked without an address. Runs the user's `Ord`. False if it writes to a
+    /// Finds or makes a record for each key to be written, and adds them to the footprint, with
+    /// what was read and locked without an address. Runs the user's `Ord`. False if it writes to a
     /// table that was dropped.
-    fn freeze(&mut self, guard: &Guard<'_>, writes: &mut Writes, rare: &mut Rare) -> bool;
+    fn freeze(&mut self, guard: &Guard<'_>, footprint: &mut Footprint) -> bool;
     /// Puts the version of a write on top of its record. Answers whether somebody is to tidy up
     /// after it.
     fn take(
@@ -385,6 +388,14 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         self.writes.borrow().standing().try_for_each(|(key, value)| stored.encode(key, value, ops))
     }
 
+    fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    fn is_limited(&self) -> bool {
+        !self.table.account().gauges().is_empty()
+    }
+
     fn failure(&self) -> Option<FetchError> {
         self.failure.borrow().as_deref().cloned()
     }
@@ -395,24 +406,22 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
         writes.needs(self.table)
     }
 
-    fn freeze(&mut self, guard: &Guard<'_>, out: &mut Writes, rare: &mut Rare) -> bool {
+    fn freeze(&mut self, guard: &Guard<'_>, footprint: &mut Footprint) -> bool {
         let bucket = self.table.id();
         let writes = self.writes.get_mut();
         if !writes.is_empty() {
-            let before = out.len();
+            let before = footprint.writes().len();
             writes.place_all(self.table, guard, |at, record| {
-                out.push(WriteRef::new(record, bucket, at));
+                footprint.add_write(WriteRef::new(record, bucket, at));
             });
-            if out.len() > before && self.table.is_dropped() {
+            if footprint.writes().len() > before && self.table.is_dropped() {
                 return false;
             }
         }
         if let Some(reads) = self.unaddressed.get_mut().take() {
             let (read, locked) = reads.into_intervals();
             let read = BucketIntervals::<K, V>::boxed(read);
-            let locked = BucketIntervals::<K, V>::boxed(locked);
-            rare.intervals.extend(read.map(|read| (bucket, read)));
-            rare.locked_intervals.extend(locked.map(|locked| (bucket, locked)));
+            footprint.add_intervals(bucket, read, BucketIntervals::<K, V>::boxed(locked));
         }
         true
     }

@@ -24,10 +24,9 @@ use crate::epoch::Guard;
 use crate::error::{ConflictKind, Error, Evidence, Result};
 use crate::id::{Lsn, Timestamp};
 use crate::mvcc::account::Reserved;
-use crate::mvcc::footprint::{Footprint, Rare, WriteRef, Writes};
+use crate::mvcc::footprint::{Footprint, WriteRef};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::tables::key_of;
-use crate::mvcc::workspace::AnyWorkspace;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
 use crate::txn::counters::Count;
@@ -52,7 +51,7 @@ impl Transaction<'_> {
     /// [`Error::Fetch`] if an iterator of the transaction ended early because a value could not be
     /// read. [`Error::ReadOnly`] if it wrote to a durable bucket and the
     /// database is open for reading only.
-    pub fn commit(self) -> Result<Receipt> {
+    pub fn commit(mut self) -> Result<Receipt> {
         let engine = self.seat.engine();
         let raised = self.durability;
         let (commit, end) = self.commit_unacknowledged()?;
@@ -61,45 +60,43 @@ impl Transaction<'_> {
     }
 
     /// Commits, and answers when, and where its record ends if it has one.
-    fn commit_unacknowledged(self) -> Result<(Timestamp, Option<Lsn>)> {
-        if let Some(failure) = self.workspaces.iter().find_map(AnyWorkspace::failure) {
-            return Err(failure.into());
+    fn commit_unacknowledged(&mut self) -> Result<(Timestamp, Option<Lsn>)> {
+        if let Some(failed) = self.workspaces.iter().find(|it| it.has_failed()) {
+            return Err(failed.failure().expect("it has failed").into());
         }
         let mut payload = self.encode()?;
         let reserved = self.reserve_memory()?;
-        // Destructured so that the pin, borrowed from the participant, outlives all the rest (3).
-        let Self { participant, mut workspaces, log, label, seat, .. } = self;
+        let Self { participant, workspaces, log, label, seat, .. } = self;
         let engine = seat.engine();
         let guard = participant.pin();
 
-        let mut writes = Writes::new();
-        let mut rare = Rare::default();
+        let (reads, locks) = log.take();
+        let mut footprint = Footprint::of_addresses(reads, locks);
         let mut dropped = None;
         workspaces.for_each_mut(|workspace| {
             if let Some(expiry) = workspace.table().expiry() {
                 expiry.mark(Instant::now(), || engine.log().now(&guard));
             }
-            if !workspace.freeze(&guard, &mut writes, &mut rare) {
+            if !workspace.freeze(&guard, &mut footprint) {
                 dropped = Some(workspace.bucket());
             }
         });
         if let Some(bucket) = dropped {
             return Err(Error::BucketDropped { bucket: engine.catalog().name(bucket) });
         }
-        let (reads, locks) = log.take();
-        rare.locks = locks;
-        let footprint = Footprint::new(reads, writes, rare);
+        footprint.freeze();
 
         if !footprint.has_writes() && !footprint.has_locks() {
-            return Ok((finish_reads(seat, label, footprint, &guard)?, None));
+            return Ok((finish_reads(seat, label.take(), footprint, &guard)?, None));
         }
         // Before the first address is followed.
         let has_window = engine.log().check_window(seat.registration());
         has_window.map_err(|refusal| Evidence::of(kind_of(&refusal)))?;
         let is_large = footprint.writes().len() > LARGE;
+        let label = label.take();
         let pending = engine.log().prepare(seat.registration(), label, footprint, &guard);
         engine.log().admit(seat.registration());
-        let (linked, end) = link(&mut workspaces, pending, payload.as_mut(), &seat, &guard)?;
+        let (linked, end) = link(workspaces, pending, payload.as_mut(), seat, &guard)?;
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
@@ -131,11 +128,11 @@ impl Transaction<'_> {
     /// before it has checked its window under a pin.
     fn reserve_memory(&self) -> Result<Vec<Reserved>> {
         let engine = self.seat.engine();
-        let limited = self.workspaces.iter().filter(|it| !it.table().gauges().is_empty());
-        let needs: Vec<_> = limited.map(|it| (it.table(), it.needs())).collect();
-        if needs.is_empty() {
+        let limited = || self.workspaces.iter().filter(|it| it.is_limited());
+        if limited().next().is_none() {
             return Ok(Vec::new());
         }
+        let needs: Vec<_> = limited().map(|it| (it.table(), it.needs())).collect();
         engine.log().done_reading(self.seat.registration());
         let mut reserved = Vec::new();
         for (table, needs) in needs {
@@ -154,7 +151,7 @@ impl Transaction<'_> {
 
 /// Ends a transaction that wrote nothing.
 fn finish_reads(
-    seat: Seat<'_>,
+    seat: &mut Seat<'_>,
     label: Option<Arc<str>>,
     footprint: Footprint,
     guard: &Guard<'_>,

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::epoch::Participant;
 use crate::error::{Error, Result};
 use crate::id::{BucketId, Timestamp};
+use crate::mvcc::charge::Excess;
 use crate::mvcc::footprint::Footprint;
 use crate::mvcc::read_log::{Access, ReadLog};
 use crate::mvcc::view::ReadView;
@@ -69,7 +70,7 @@ impl<'db> Seat<'db> {
     }
 
     /// Gives the registration to a commit that succeeded.
-    pub(super) fn give_up(mut self) -> Registration<Footprint> {
+    pub(super) fn give_up(&mut self) -> Registration<Footprint> {
         self.registration.take().expect("a seat is given up only once")
     }
 }
@@ -162,37 +163,52 @@ impl<'db> Transaction<'db> {
     }
 
     /// The transaction's side of a bucket, made at the first touch.
+    #[inline]
     pub(super) fn workspace<K: Key, V: Value>(
         &self,
         bucket: &Bucket<K, V>,
     ) -> Result<&Workspace<'db, K, V>> {
-        let engine = self.seat.engine();
-        if !std::ptr::eq(engine, Arc::as_ptr(bucket.engine())) {
+        if !std::ptr::eq(self.seat.engine(), Arc::as_ptr(bucket.engine())) {
             return Err(Error::ForeignBucket { bucket: bucket.name() });
         }
-        let workspace = if let Some(workspace) = self.workspaces.find(bucket.id()) {
-            workspace
-        } else {
-            let table = engine.catalog().table::<K, V>(bucket.id())?;
-            self.workspaces.add((bucket.id(), Box::new(Workspace::new(table))))
+        let workspace = match self.workspaces.find(bucket.id()) {
+            Some(workspace) => workspace,
+            None => self.first_touch(bucket)?,
         };
         let workspace = workspace.typed().expect("a handle has its bucket's types");
         let fits = workspace.count_reads(&self.log);
-        fits.map_err(|excess| engine.no_room(excess.0, workspace.typed_table(), excess.1))?;
+        fits.map_err(|excess| self.no_room(excess, workspace))?;
         Ok(workspace)
     }
-}
 
-impl<'db> Transaction<'db> {
     /// The same, to write: what was written before is counted where there is a limit.
+    #[inline]
     pub(super) fn writer<K: Key, V: Value>(
         &self,
         bucket: &Bucket<K, V>,
     ) -> Result<&Workspace<'db, K, V>> {
         let workspace = self.workspace(bucket)?;
-        let (fits, engine) = (workspace.count_private(), self.seat.engine());
-        fits.map_err(|excess| engine.no_room(excess.0, workspace.typed_table(), excess.1))?;
+        workspace.count_private().map_err(|excess| self.no_room(excess, workspace))?;
         Ok(workspace)
+    }
+
+    /// On its own: spread out in every operation, it would be most of each.
+    #[inline(never)]
+    fn first_touch<K: Key, V: Value>(
+        &self,
+        bucket: &Bucket<K, V>,
+    ) -> Result<&(dyn AnyWorkspace<'db> + 'db)> {
+        let table = self.seat.engine().catalog().table::<K, V>(bucket.id())?;
+        Ok(self.workspaces.add((bucket.id(), Box::new(Workspace::new(table)))))
+    }
+
+    #[cold]
+    fn no_room<K: Key, V: Value>(
+        &self,
+        excess: Excess<'_>,
+        workspace: &Workspace<'db, K, V>,
+    ) -> Error {
+        self.seat.engine().no_room(excess.0, workspace.typed_table(), excess.1)
     }
 }
 
