@@ -475,8 +475,12 @@ fn box_of<T>(make: impl Fn() -> T, alive: [usize; 3]) {
     drop(emptied);
     assert_eq!(out(), NOTHING, "emptied and given");
     let memory = Memory::take(Layout::new::<[u16; 7]>());
-    assert!(catch_unwind(AssertUnwindSafe(|| Boxed::fill(memory, make()))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| Boxed::fill(memory, &make))).is_err());
     assert_eq!(out(), NOTHING, "refused");
+    let memory = Memory::take(Layout::new::<T>());
+    let unmade = || -> T { panic!("nothing can be made") };
+    assert!(catch_unwind(AssertUnwindSafe(|| Boxed::fill(memory, unmade))).is_err());
+    assert_eq!(out(), NOTHING, "never filled");
 }
 
 #[test]

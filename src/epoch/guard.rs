@@ -66,23 +66,23 @@ impl<'c> Participant<'c> {
     }
 
     /// As [`Guard::new_box`], without a pin.
-    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+    #[inline]
+    pub(crate) fn new_box<T>(&self, make: impl FnOnce() -> T) -> NonNull<T> {
         // SAFETY: the participant owns its slot, and is used by one thread at a time.
-        unsafe { new_box(self.slot, content) }
+        Boxed::leak(Boxed::fill(unsafe { memory_for::<T>(self.slot) }, make))
     }
 }
 
-/// A leaked box, made of the memory of one that was retired if there is some.
+/// Memory for a box, of one that was retired if there is some.
 ///
 /// # Safety
 /// The caller owns the slot.
 #[inline]
-unsafe fn new_box<T>(slot: &Slot, content: T) -> NonNull<T> {
+unsafe fn memory_for<T>(slot: &Slot) -> Memory {
+    let layout = Layout::new::<T>();
     // SAFETY: the caller owns the slot, and taking memory runs no user code.
-    match unsafe { slot.with_garbage(|garbage| garbage.spares.take(Layout::new::<T>())) } {
-        Some(spare) => Boxed::leak(Boxed::fill(spare, content)),
-        None => Boxed::leak(Boxed::new(content)),
-    }
+    let spare = unsafe { slot.with_garbage(|garbage| garbage.spares.take(layout)) };
+    spare.unwrap_or_else(|| Memory::take(layout))
 }
 
 /// The box that a pointer was leaked from.
@@ -156,11 +156,12 @@ impl<'g> Guard<'g> {
         unsafe { self.push(object.cast(), Free::ToSpare(free::<T>), bytes) }
     }
 
-    /// A leaked box, made of the memory of one that was retired if there is some.
-    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+    /// A leaked box, in the memory of one that was retired if there is some.
+    #[inline]
+    pub(crate) fn new_box<T>(&self, make: impl FnOnce() -> T) -> NonNull<T> {
         // SAFETY: the guard's slot is owned by the guard or by its participant on this thread
         // (invariant 3).
-        unsafe { new_box(self.slot, content) }
+        Boxed::leak(Boxed::fill(unsafe { memory_for::<T>(self.slot) }, make))
     }
 
     /// Calls `free(object)` once no pinned thread can hold a reference into it; `bytes` is what

@@ -70,7 +70,7 @@ mod tests {
         assert!(spares.take(Layout::new::<[u64; 2]>()).is_none(), "another layout");
         assert!(spares.take(Layout::new::<[u64; 11]>()).is_none(), "another one on that shelf");
         if let Some(spare) = spares.take(Layout::new::<[u64; 3]>()) {
-            assert_eq!(*Boxed::fill(spare, [7_u64, 8, 9]), [7, 8, 9]);
+            assert_eq!(*Boxed::fill(spare, || [7_u64, 8, 9]), [7, 8, 9]);
         }
         assert!(spares.take(Layout::new::<[u64; 3]>()).is_none(), "there was one");
     }

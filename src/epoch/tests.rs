@@ -107,7 +107,7 @@ fn box_made_of_used_memory_drops_its_content_once() {
     let drops = Arc::new(AtomicUsize::new(0));
     let participant = collector.participant();
     for _ in 0..10_000 {
-        let object = participant.new_box(Counted(Arc::clone(&drops)));
+        let object = participant.new_box(|| Counted(Arc::clone(&drops)));
         // SAFETY: the box was made just now and nobody else has it.
         unsafe { participant.pin().retire_spare(object.as_ptr(), 8) }
     }

@@ -120,10 +120,10 @@ impl<'v> ReadView<'v> {
     }
 
     /// A leaked box, made of memory that the participant has to spare.
-    pub(crate) fn new_box<T>(&self, content: T) -> NonNull<T> {
+    pub(crate) fn new_box<T>(&self, make: impl FnOnce() -> T) -> NonNull<T> {
         match self.pinner {
-            Pinner::Collector(_) => Boxed::leak(Boxed::new(content)),
-            Pinner::Participant(participant) => participant.new_box(content),
+            Pinner::Collector(_) => Boxed::leak(Boxed::new(make())),
+            Pinner::Participant(participant) => participant.new_box(make),
         }
     }
 

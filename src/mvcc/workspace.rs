@@ -208,7 +208,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         }
         let version = match (value, deadline) {
             (Some(value), Some(deadline)) => Version::timed(value, deadline),
-            (value, _) => access.view.new_box(Version::unstamped(value)),
+            (value, _) => access.view.new_box(|| Version::unstamped(value)),
         };
         self.writes.borrow_mut().put_shared(NonNull::from(met.record), version);
     }

@@ -25,17 +25,18 @@ unsafe impl<T: Sync> Sync for Boxed<T> {}
 impl<T> Boxed<T> {
     #[inline]
     pub(crate) fn new(content: T) -> Self {
-        Self::fill(Memory::take(Layout::new::<T>()), content)
+        Self::fill(Memory::take(Layout::new::<T>()), || content)
     }
 
-    /// A box of this memory, which has the layout of a `T`.
+    /// A box of this memory, which has the layout of a `T`, and of what is made for it. Large
+    /// things are made where they will be: moved, they wait for their own parts.
     #[inline]
-    pub(crate) fn fill(memory: Memory, content: T) -> Self {
+    pub(crate) fn fill(memory: Memory, make: impl FnOnce() -> T) -> Self {
         assert!(memory.layout() == Layout::new::<T>(), "memory serves its own layout");
-        let place = memory.into_raw().cast::<T>();
+        let place = memory.start().cast::<T>();
         // SAFETY: the memory has the layout of a `T`, and nobody else has it.
-        unsafe { place.write(content) };
-        Self { content: place, owns: PhantomData }
+        unsafe { place.write(make()) };
+        Self { content: memory.into_raw().cast(), owns: PhantomData }
     }
 
     /// Gives the pointer away; whoever has it answers for the box.

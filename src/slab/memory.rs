@@ -36,6 +36,12 @@ impl Memory {
         Self { start, layout }
     }
 
+    /// Where it begins.
+    #[inline]
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     /// Where it begins. The caller answers for its going back.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<u8> {

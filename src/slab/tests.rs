@@ -288,7 +288,7 @@ fn emptied_box_can_be_filled_again() {
     let place: *const Counted = &raw const *boxed;
     let memory = Boxed::empty(boxed);
     assert_eq!((drops(), memory.layout()), (1, Layout::new::<Counted>()));
-    let boxed = Boxed::fill(memory, make(false));
+    let boxed = Boxed::fill(memory, || make(false));
     assert!(ptr::eq(place, &raw const *boxed), "the same memory");
     drop(boxed);
     assert_eq!(drops(), 2);
@@ -308,7 +308,7 @@ fn memory_of_another_layout_is_refused() {
     let (make, drops) = counted();
     let refuse = |layout| {
         let memory = Memory::take(layout);
-        let filled = catch_unwind(AssertUnwindSafe(|| Boxed::fill(memory, make(false))));
+        let filled = catch_unwind(AssertUnwindSafe(|| Boxed::fill(memory, || make(false))));
         assert!(filled.is_err(), "{layout:?}");
     };
     let size = size_of::<Counted>();

@@ -111,7 +111,7 @@ impl<F> TxnNode<F> {
         footprint: F,
         guard: &Guard<'_>,
     ) -> NonNull<Self> {
-        guard.new_box(Self::new(State::Active, snapshot, label, Some(footprint)))
+        guard.new_box(|| Self::new(State::Active, snapshot, label, Some(footprint)))
     }
 
     #[inline]

@@ -52,6 +52,11 @@ impl Transaction<'_> {
     /// read. [`Error::ReadOnly`] if it wrote to a durable bucket and the
     /// database is open for reading only.
     pub fn commit(mut self) -> Result<Receipt> {
+        self.conclude()
+    }
+
+    /// The same for whoever drops the transaction then.
+    pub(super) fn conclude(&mut self) -> Result<Receipt> {
         let engine = self.seat.engine();
         let raised = self.durability;
         let (commit, end) = self.commit_unacknowledged()?;

@@ -33,13 +33,15 @@ pub(crate) fn run<T, E: From<Error>>(
 ) -> std::result::Result<T, E> {
     let mut attempt = 1;
     loop {
-        let tx = if attempt < GATED_FROM {
-            Transaction::begin(engine, options, false)
-        } else {
-            Transaction::begin_gated(engine, options, Patience::nth(attempt - GATED_FROM))
+        let (value, outcome) = {
+            let mut tx = if attempt < GATED_FROM {
+                Transaction::begin(engine, options, false)
+            } else {
+                Transaction::begin_gated(engine, options, Patience::nth(attempt - GATED_FROM))
+            };
+            (body(&tx)?, tx.conclude())
         };
-        let value = body(&tx)?;
-        match tx.commit() {
+        match outcome {
             Ok(_) => return Ok(value),
             Err(error) => decide(engine, options, attempt, error)?,
         }

@@ -199,7 +199,9 @@ impl<'db> Transaction<'db> {
         bucket: &Bucket<K, V>,
     ) -> Result<&(dyn AnyWorkspace<'db> + 'db)> {
         let table = self.seat.engine().catalog().table::<K, V>(bucket.id())?;
-        Ok(self.workspaces.add((bucket.id(), Box::new(Workspace::new(table)))))
+        // Made where it will be: moved, it would wait for its own parts.
+        let workspace = Box::write(Box::new_uninit(), Workspace::new(table));
+        Ok(self.workspaces.add((bucket.id(), workspace)))
     }
 
     #[cold]
