@@ -30,7 +30,7 @@ impl Collector {
     }
 
     /// Pins until the guard is dropped.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn pin(&self) -> Guard<'_> {
         let epoch = self.epoch_seen();
         let slot = self.claim(|slot| slot.claim(Some(epoch)));

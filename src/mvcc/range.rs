@@ -173,7 +173,7 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
         let note = || workspace.note_range(Interval { low: low.clone(), high: high.clone() });
         let slot = access.tracked.then(note);
         let own = Own { workspace, time: workspace.now(), slot };
-        Self::new(workspace.view(access), workspace.typed_table(), Some(own), low, high)
+        Self::new(access.view, workspace.typed_table(), Some(own), low, high)
     }
 
     fn new(

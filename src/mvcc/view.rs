@@ -86,14 +86,16 @@ pub(crate) struct Found<'v, K, V> {
 }
 
 impl<'v> ReadView<'v> {
-    /// The view of a read-write transaction, which pins through its own participant.
+    /// The view of one table for a read-write transaction, which pins through its own participant.
+    #[inline]
     pub(crate) fn of_transaction(
         registration: &'v Registration<Footprint>,
         participant: &'v Participant<'v>,
         headroom: &'v dyn Headroom,
+        expired: Option<Expired>,
     ) -> Self {
         let (snapshot, pinner) = (registration.snapshot(), Pinner::Participant(participant));
-        Self { snapshot, pinner, headroom, expired: None }
+        Self { snapshot, pinner, headroom, expired }
     }
 
     /// The view of a read-only snapshot, which several threads may share.

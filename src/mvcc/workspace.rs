@@ -41,7 +41,7 @@ use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::unaddressed::Unaddressed;
 use crate::mvcc::version::Version;
-use crate::mvcc::view::{Item, Met, ReadView};
+use crate::mvcc::view::{Item, Met};
 use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
@@ -70,7 +70,6 @@ pub(crate) struct Workspace<'db, K: Key, V: Value> {
     table: &'db Table<K, V>,
     pub(super) writes: RefCell<WriteSet<K, V>>,
     recent: Recent<K, V>,
-    /// What had expired when the bucket was first touched, if its entries do.
     expired: Option<Expired>,
     /// Boxed, since most transactions have none.
     unaddressed: RefCell<Option<Box<Unaddressed<K>>>>,
@@ -105,9 +104,9 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         }
     }
 
-    /// The transaction's view of this bucket.
-    pub(crate) fn view<'t>(&self, access: &Access<'t>) -> ReadView<'t> {
-        access.view.expiring(self.expired)
+    /// What had expired when the bucket was first touched, if its entries do.
+    pub(crate) fn expired(&self) -> Option<Expired> {
+        self.expired
     }
 
     pub(crate) fn get<'t, Q>(
@@ -122,7 +121,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         if intent == Intent::Update {
             // Also when there is an own write, which may be rolled back.
-            if let Some(met) = self.view(access).find(self.table, key) {
+            if let Some(met) = access.view.find(self.table, key) {
                 ReadLog::push(&access.log.locks, met.record);
             } else {
                 let key = key.to_key();
@@ -132,7 +131,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if let Some(own) = self.writes.borrow().get(key) {
             return Ok(own.map(|value| lend(self, value)));
         }
-        let found = self.view(access).get(self.table, key)?;
+        let found = access.view.get(self.table, key)?;
         if let Some(found) = &found {
             self.recent.note(found);
         }
@@ -154,7 +153,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if let Some(own) = self.writes.borrow().get(key) {
             return own.is_some();
         }
-        let met = self.view(access).find(self.table, key);
+        let met = access.view.find(self.table, key);
         if let Some(found) = met.as_ref().and_then(|met| met.found.as_ref()) {
             self.recent.note(found);
         }
@@ -175,7 +174,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         let recent = self.recent.find(access, key);
         let recent = recent.map(|found| Met { record: found.record, found: Some(found) });
-        recent.or_else(|| self.view(access).find(self.table, key))
+        recent.or_else(|| access.view.find(self.table, key))
     }
 
     /// The value of what was found, read back if it is not in memory.
@@ -191,7 +190,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         match &met.found {
             Some(found) => Ok(Some(found.value)),
-            None => Ok(self.view(access).get(self.table, key)?.map(|found| found.value)),
+            None => Ok(access.view.get(self.table, key)?.map(|found| found.value)),
         }
     }
 

@@ -44,7 +44,8 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.workspace(bucket)?.get(&self.access(), key, intent)?)
+        let workspace = self.workspace(bucket)?;
+        Ok(workspace.get(&self.access(workspace), key, intent)?)
     }
 
     /// The value of `key`: the transaction's own, or the one in its snapshot.
@@ -75,7 +76,8 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.workspace(bucket)?.contains(&self.access(), key))
+        let workspace = self.workspace(bucket)?;
+        Ok(workspace.contains(&self.access(workspace), key))
     }
 
     /// Like [`get`](Self::get), and the key is as good as written: if another transaction writes
@@ -115,7 +117,8 @@ impl Transaction<'_> {
         bucket: &Bucket<K, V>,
         (low, high): (Bound<K>, Bound<K>),
     ) -> Result<Range<'_, K, V>> {
-        Ok(Range::over_workspace(&self.access(), self.workspace(bucket)?, low, high))
+        let workspace = self.workspace(bucket)?;
+        Ok(Range::over_workspace(&self.access(workspace), workspace, low, high))
     }
 
     /// The entries in a range of keys, in order, from both ends. An empty or inverted range has
@@ -230,7 +233,8 @@ impl Transaction<'_> {
         key: K,
         value: V,
     ) -> Result<Option<&V>> {
-        Ok(self.writer(bucket)?.insert(&self.access(), key, value)?)
+        let workspace = self.writer(bucket)?;
+        Ok(workspace.insert(&self.access(workspace), key, value)?)
     }
 
     /// Like [`insert`](Self::insert), and the value may be read for so long from now on: afterwards
@@ -254,7 +258,7 @@ impl Transaction<'_> {
         let now = Instant::now();
         // What no clock will show is as good as a lifetime.
         let deadline = now.checked_add(time_to_live).or_else(|| now.checked_add(LIFETIME));
-        Ok(workspace.insert_until(&self.access(), key, value, deadline)?)
+        Ok(workspace.insert_until(&self.access(workspace), key, value, deadline)?)
     }
 
     /// Sets the value of `key`, whatever it was. Unlike [`insert`](Self::insert) it does not read
@@ -264,7 +268,8 @@ impl Transaction<'_> {
     ///
     /// As [`get`](Self::get).
     pub fn set<K: Key, V: Value>(&self, bucket: &Bucket<K, V>, key: K, value: V) -> Result<()> {
-        self.writer(bucket)?.set(&self.access(), key, value);
+        let workspace = self.writer(bucket)?;
+        workspace.set(&self.access(workspace), key, value);
         Ok(())
     }
 
@@ -279,7 +284,8 @@ impl Transaction<'_> {
         V: Value,
         Q: Lookup<K> + ?Sized,
     {
-        Ok(self.workspace(bucket)?.remove(&self.access(), key)?)
+        let workspace = self.workspace(bucket)?;
+        Ok(workspace.remove(&self.access(workspace), key)?)
     }
 
     /// Sets the value of `key` if it has none. Returns whether it did.
@@ -341,7 +347,8 @@ impl Transaction<'_> {
         let Some(value) = self.get(bucket, key)? else { return Ok(false) };
         let mut value = value.clone();
         change(&mut value);
-        self.writer(bucket)?.replace(&self.access(), key, value);
+        let workspace = self.writer(bucket)?;
+        workspace.replace(&self.access(workspace), key, value);
         Ok(true)
     }
 
@@ -364,7 +371,8 @@ impl Transaction<'_> {
     {
         let equal = self.get(bucket, key)? == Some(expected);
         if equal {
-            self.writer(bucket)?.replace(&self.access(), key, new);
+            let workspace = self.writer(bucket)?;
+            workspace.replace(&self.access(workspace), key, new);
         }
         Ok(equal)
     }
@@ -426,7 +434,7 @@ impl Transaction<'_> {
         let workspace = self.workspace(bucket)?;
         let mut removed = 0;
         while let Some(key) = entries.next_key() {
-            workspace.erase::<K>(&self.access(), key);
+            workspace.erase::<K>(&self.access(workspace), key);
             removed += 1;
         }
         Ok(removed)
@@ -464,7 +472,8 @@ impl Transaction<'_> {
         entry: Option<(&'t K, &'t V)>,
     ) -> Result<Option<(&'t K, &'t V)>> {
         if let Some((key, _)) = entry {
-            self.workspace(bucket)?.erase::<K>(&self.access(), key);
+            let workspace = self.workspace(bucket)?;
+            workspace.erase::<K>(&self.access(workspace), key);
         }
         Ok(entry)
     }

@@ -150,16 +150,16 @@ impl<'db> Transaction<'db> {
         self.isolation == Isolation::Serializable
     }
 
-    pub(super) fn access(&self) -> Access<'_> {
-        Access {
-            view: ReadView::of_transaction(
-                self.seat.registration(),
-                &self.participant,
-                self.seat.engine(),
-            ),
-            log: &self.log,
-            tracked: self.tracked(),
-        }
+    /// What an operation on the workspace's bucket works with.
+    #[inline]
+    pub(super) fn access<K: Key, V: Value>(&self, workspace: &Workspace<'db, K, V>) -> Access<'_> {
+        let view = ReadView::of_transaction(
+            self.seat.registration(),
+            &self.participant,
+            self.seat.engine(),
+            workspace.expired(),
+        );
+        Access { view, log: &self.log, tracked: self.tracked() }
     }
 
     /// The transaction's side of a bucket, made at the first touch.
