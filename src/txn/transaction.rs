@@ -199,9 +199,7 @@ impl<'db> Transaction<'db> {
         bucket: &Bucket<K, V>,
     ) -> Result<&(dyn AnyWorkspace<'db> + 'db)> {
         let table = self.seat.engine().catalog().table::<K, V>(bucket.id())?;
-        // Made where it will be: moved, it would wait for its own parts.
-        let workspace = Box::write(Box::new_uninit(), Workspace::new(table));
-        Ok(self.workspaces.add((bucket.id(), workspace)))
+        Ok(self.workspaces.add(bucket.id(), || Workspace::new(table)))
     }
 
     #[cold]
@@ -259,11 +257,20 @@ impl<'db> Workspaces<'db> {
             .map_while(OnceCell::get)
     }
 
-    fn add(&self, workspace: Held<'db>) -> &(dyn AnyWorkspace<'db> + 'db) {
-        match self.slots.iter().find(|slot| slot.get().is_none()) {
-            Some(slot) => &*slot.get_or_init(|| workspace).1,
-            None => self.more.get_or_init(|| Box::new(Self::new())).add(workspace),
-        }
+    fn add<W: AnyWorkspace<'db> + 'db>(
+        &self,
+        id: BucketId,
+        make: impl FnOnce() -> W,
+    ) -> &(dyn AnyWorkspace<'db> + 'db) {
+        let Some(slot) = self.slots.iter().find(|slot| slot.get().is_none()) else {
+            return self.more.get_or_init(|| Box::new(Self::new())).add(id, make);
+        };
+        // Made where it will be: moved, it would wait for its own parts.
+        let held = slot.get_or_init(|| {
+            let workspace: Box<W> = Box::write(Box::new_uninit(), make());
+            (id, workspace)
+        });
+        &*held.1
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(dyn AnyWorkspace<'db> + 'db)> {
