@@ -211,7 +211,7 @@ impl<'t, K: Key, V: Value> Range<'t, K, V> {
             return Some((key, value));
         }
         match self.view.get::<K, V, K>(self.table, key) {
-            Ok(found) => found.map(|found| (key, found.value)),
+            Ok(found) => found.map(|value| (key, value)),
             Err(error) => {
                 self.fail(error);
                 None

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use crate::mvcc::footprint::Addresses;
 use crate::mvcc::record::Record;
 use crate::mvcc::version::Version;
-use crate::mvcc::view::{Found, ReadView};
+use crate::mvcc::view::{Found, Met, ReadView};
 use crate::mvcc::{Key, Value};
 use crate::skiplist::Entry as _;
 
@@ -94,19 +94,15 @@ impl<K: Key, V: Value> Recent<K, V> {
         Self { found: [const { Cell::new(None) }; RECENT], next: Cell::new(0) }
     }
 
-    pub(super) fn note(&self, found: &Found<'_, K, V>) {
+    pub(super) fn note(&self, record: &Record<K, V>, found: &Found<'_, V>) {
         let at = self.next.get();
         if let Some(cell) = self.found.get(at % RECENT) {
-            cell.set(Some((NonNull::from(found.record), NonNull::from(found.version))));
+            cell.set(Some((NonNull::from(record), NonNull::from(found.version))));
         }
         self.next.set(at.wrapping_add(1));
     }
 
-    pub(super) fn find<'t, Q>(
-        &'t self,
-        _registered: &Access<'t>,
-        key: &Q,
-    ) -> Option<Found<'t, K, V>>
+    pub(super) fn find<'t, Q>(&'t self, _registered: &Access<'t>, key: &Q) -> Option<Met<'t, K, V>>
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
@@ -120,7 +116,8 @@ impl<K: Key, V: Value> Recent<K, V> {
             }
             // SAFETY: as above.
             let version = unsafe { version.as_ref() };
-            Some(Found { record, version, value: version.value()? })
+            let found = Found { version, value: version.value()? };
+            Some(Met { record, found: Some(found) })
         })
     }
 }

@@ -75,12 +75,11 @@ impl<V> Copy for Item<'_, V> {}
 pub(crate) struct Met<'v, K, V> {
     pub(crate) record: &'v Record<K, V>,
     /// If it is in memory.
-    pub(crate) found: Option<Found<'v, K, V>>,
+    pub(crate) found: Option<Found<'v, V>>,
 }
 
-/// A value that a snapshot sees, and that is in memory.
-pub(crate) struct Found<'v, K, V> {
-    pub(crate) record: &'v Record<K, V>,
+/// The same, in memory.
+pub(crate) struct Found<'v, V> {
     pub(crate) version: &'v Version<V>,
     pub(crate) value: &'v V,
 }
@@ -136,7 +135,7 @@ impl<'v> ReadView<'v> {
         &self,
         table: &'v Table<K, V>,
         key: &Q,
-    ) -> Result<Option<Found<'v, K, V>>, FetchError>
+    ) -> Result<Option<&'v V>, FetchError>
     where
         K: Key + Borrow<Q>,
         V: Value,
@@ -144,8 +143,10 @@ impl<'v> ReadView<'v> {
     {
         match self.find(table, key) {
             None => Ok(None),
-            Some(Met { found: Some(found), .. }) => Ok(Some(found)),
-            Some(Met { record, found: None }) => self.fetch(table, record),
+            Some(Met { found: Some(found), .. }) => Ok(Some(found.value)),
+            Some(Met { record, found: None }) => {
+                Ok(self.fetch(table, record)?.map(|found| found.value))
+            }
         }
     }
 
@@ -164,8 +165,8 @@ impl<'v> ReadView<'v> {
             let record = Self::keep(record, &guard);
             return version.is_cold().then_some(Met { record, found: None });
         };
-        let found = Self::outlive(record, (version, value), &guard);
-        Some(Met { record: found.record, found: Some(found) })
+        let found = Self::outlive(version, value, &guard);
+        Some(Met { record: Self::keep(record, &guard), found: Some(found) })
     }
 
     /// Calls `read` with the value of one key, which stays where it is.
@@ -215,11 +216,11 @@ impl<'v> ReadView<'v> {
 
     /// Brings a cold value back into memory, for as long as the policy of its bucket likes.
     #[cold]
-    fn fetch<K: Key, V: Value>(
+    pub(super) fn fetch<K: Key, V: Value>(
         &self,
         table: &'v Table<K, V>,
         record: &'v Record<K, V>,
-    ) -> Result<Option<Found<'v, K, V>>, FetchError> {
+    ) -> Result<Option<Found<'v, V>>, FetchError> {
         let weigh = |version: &Version<V>| table.weigher().version(version);
         loop {
             if let Some(place) = self.place(record) {
@@ -236,7 +237,7 @@ impl<'v> ReadView<'v> {
             let guard = self.pin();
             let Some(version) = record.visible_at(self.snapshot, &guard) else { return Ok(None) };
             if let Some(value) = version.value() {
-                return Ok(Some(Self::outlive(record, (version, value), &guard)));
+                return Ok(Some(Self::outlive(version, value, &guard)));
             }
         }
     }
@@ -262,8 +263,8 @@ impl<'v> ReadView<'v> {
         let take = |record: &Record<K, V>| {
             let Some(version) = self.visible(record, &guard) else { return true };
             if let Some(value) = version.value() {
-                let found = Self::outlive(record, (version, value), &guard);
-                out.push((found.record.key(), Item::Value(found.value)));
+                let found = Self::outlive(version, value, &guard);
+                out.push((Self::keep(record, &guard).key(), Item::Value(found.value)));
                 missing -= 1;
             } else if version.is_cold() {
                 out.push((Self::keep(record, &guard).key(), Item::Cold));
@@ -301,18 +302,17 @@ impl<'v> ReadView<'v> {
 
     /// The same for the version that the snapshot sees, and its value.
     #[inline]
-    fn outlive<'g, K: Key, V: Value>(
-        record: &'g Record<K, V>,
-        (version, value): (&'g Version<V>, &'g V),
-        pinned: &'g Guard<'_>,
-    ) -> Found<'v, K, V> {
+    fn outlive<'g, V: Value>(
+        version: &'g Version<V>,
+        value: &'g V,
+        _pinned: &'g Guard<'_>,
+    ) -> Found<'v, V> {
         let (version, value) = (&raw const *version, &raw const *value);
-        let record = Self::keep(record, pinned);
         // SAFETY: as in `keep`; a version with a value in memory stays in the chain until it is cut
         // off, which it is not before the registration ends.
         let version = unsafe { &*version };
         // SAFETY: as above.
         let value = unsafe { &*value };
-        Found { record, version, value }
+        Found { version, value }
     }
 }

@@ -41,7 +41,7 @@ use crate::mvcc::table::Table;
 use crate::mvcc::tables::AnyTable;
 use crate::mvcc::unaddressed::Unaddressed;
 use crate::mvcc::version::Version;
-use crate::mvcc::view::{Item, Met};
+use crate::mvcc::view::{Found, Item, Met};
 use crate::mvcc::write_set::{Needs, Settled, Undone, WriteSet};
 use crate::mvcc::{Key, Lookup, Value};
 use crate::ssi::{Needed, Status};
@@ -131,17 +131,29 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if let Some(own) = self.writes.borrow().get(key) {
             return Ok(own.map(|value| lend(self, value)));
         }
-        let found = access.view.get(self.table, key)?;
-        if let Some(found) = &found {
-            self.recent.note(found);
-        }
-        if access.tracked && intent != Intent::Peek {
-            match &found {
-                Some(found) => ReadLog::push(&access.log.reads, found.record),
-                None => self.note_absent(key.to_key()),
+        let is_tracked = access.tracked && intent != Intent::Peek;
+        let note = |record, found: &Found<'t, V>| {
+            self.recent.note(record, found);
+            if is_tracked {
+                ReadLog::push(&access.log.reads, record);
             }
+            found.value
+        };
+        let met = access.view.find(self.table, key);
+        let record = match &met {
+            Some(Met { record, found: Some(found) }) => return Ok(Some(note(record, found))),
+            Some(Met { record, found: None }) => Some(record),
+            None => None,
+        };
+        if let Some(record) = record
+            && let Some(found) = access.view.fetch(self.table, record)?
+        {
+            return Ok(Some(note(record, &found)));
         }
-        Ok(found.map(|found| found.value))
+        if is_tracked {
+            self.note_absent(key.to_key());
+        }
+        Ok(None)
     }
 
     /// Whether there is a value, wherever it is. Counts as a read.
@@ -154,8 +166,8 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             return own.is_some();
         }
         let met = access.view.find(self.table, key);
-        if let Some(found) = met.as_ref().and_then(|met| met.found.as_ref()) {
-            self.recent.note(found);
+        if let Some(Met { record, found: Some(found) }) = &met {
+            self.recent.note(record, found);
         }
         if access.tracked {
             match &met {
@@ -172,9 +184,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let recent = self.recent.find(access, key);
-        let recent = recent.map(|found| Met { record: found.record, found: Some(found) });
-        recent.or_else(|| access.view.find(self.table, key))
+        self.recent.find(access, key).or_else(|| access.view.find(self.table, key))
     }
 
     /// The value of what was found, read back if it is not in memory.
@@ -190,7 +200,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     {
         match &met.found {
             Some(found) => Ok(Some(found.value)),
-            None => Ok(access.view.get(self.table, key)?.map(|found| found.value)),
+            None => access.view.get(self.table, key),
         }
     }
 

@@ -172,7 +172,7 @@ impl Snapshot {
         Q: Ord + ?Sized,
     {
         let table = self.table(bucket)?;
-        Ok(self.view_of(table).get(table, key)?.map(|found| found.value))
+        Ok(self.view_of(table).get(table, key)?)
     }
 
     /// Whether `key` has a value. O(log n).
