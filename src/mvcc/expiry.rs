@@ -22,8 +22,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::id::Timestamp;
-use crate::sync::Mutex;
+use crate::id::{BucketId, Timestamp};
+use crate::sync::{Mutex, OnceLock};
 
 /// Marks within one time to live.
 const GRAINS: u32 = 1024;
@@ -93,6 +93,43 @@ impl Expiry {
     }
 }
 
+/// What had expired in each of some buckets when its turn came. Grows only, so that whoever shares
+/// it reads without a lock. O(n) in the buckets that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Moments(OnceLock<Box<Moment>>);
+
+#[derive(Debug)]
+struct Moment {
+    bucket: BucketId,
+    expired: Expired,
+    next: Moments,
+}
+
+impl Moments {
+    /// What had expired in this bucket when it was first asked for, which is now if it never was.
+    pub(crate) fn of(&self, bucket: BucketId, now: impl Fn() -> Expired) -> &Expired {
+        let mut place = self;
+        loop {
+            let make = || Box::new(Moment { bucket, expired: now(), next: Self::default() });
+            let moment = place.0.get_or_init(make);
+            if moment.bucket == bucket {
+                return &moment.expired;
+            }
+            place = &moment.next;
+        }
+    }
+}
+
+impl Drop for Moments {
+    /// One by one: a long list must not need a deep stack.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut moment) = next {
+            next = moment.next.0.take();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +165,27 @@ mod tests {
                 prop_assert!(!is_expired || age + grain >= ttl, "{age:?} old and gone at {ttl:?}");
             }
         }
+    }
+
+    #[test]
+    fn moment_of_a_bucket_is_one_for_all_who_ask() {
+        let moments = Moments::default();
+        let now = || Expired { up_to: None, now: Instant::now() };
+        let ask = |bucket| moments.of(BucketId::from_raw(bucket), now).now;
+        let ask_eight = |first: u32| (0..8).map(|at| ask((at + first) % 8)).collect::<Vec<_>>();
+        let seen: Vec<_> = std::thread::scope(|scope| {
+            let threads = [0, 2, 4, 6].map(|first| (first, scope.spawn(move || ask_eight(first))));
+            threads.map(|(first, thread)| (first, thread.join().unwrap())).into()
+        });
+        for (first, seen) in seen {
+            assert_eq!(seen, ask_eight(first));
+        }
+        // None of its parts drops the rest: that would not fit the stack.
+        for bucket in 0..2_000 {
+            let _ = ask(bucket);
+        }
+        let long = std::thread::Builder::new().stack_size(64 << 10);
+        long.spawn(move || drop(moments)).unwrap().join().unwrap();
     }
 
     #[test]

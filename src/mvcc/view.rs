@@ -45,7 +45,7 @@ pub(crate) struct ReadView<'v> {
     pinner: Pinner<'v>,
     headroom: &'v dyn Headroom,
     /// What has expired in the table that is read, if its entries do.
-    expired: Option<Expired>,
+    expired: Option<&'v Expired>,
 }
 
 /// Room for what is read back from the files.
@@ -91,7 +91,7 @@ impl<'v> ReadView<'v> {
         registration: &'v Registration<Footprint>,
         participant: &'v Participant<'v>,
         headroom: &'v dyn Headroom,
-        expired: Option<Expired>,
+        expired: Option<&'v Expired>,
     ) -> Self {
         let (snapshot, pinner) = (registration.snapshot(), Pinner::Participant(participant));
         Self { snapshot, pinner, headroom, expired }
@@ -108,8 +108,8 @@ impl<'v> ReadView<'v> {
     }
 
     /// The view of a table whose entries expire.
-    pub(crate) fn expiring(self, expired: Option<Expired>) -> Self {
-        Self { expired, ..self }
+    pub(crate) fn expiring(self, expired: &'v Expired) -> Self {
+        Self { expired: Some(expired), ..self }
     }
 
     #[inline]
@@ -283,7 +283,7 @@ impl<'v> ReadView<'v> {
         guard: &'g Guard<'_>,
     ) -> Option<&'g Version<V>> {
         let version = record.visible_at(self.snapshot, guard)?;
-        let is_over = self.expired.is_some_and(|it| record.is_over(version, &it, guard));
+        let is_over = self.expired.is_some_and(|it| record.is_over(version, it, guard));
         (!is_over).then_some(version)
     }
 

@@ -105,8 +105,8 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
     }
 
     /// What had expired when the bucket was first touched, if its entries do.
-    pub(crate) fn expired(&self) -> Option<Expired> {
-        self.expired
+    pub(crate) fn expired(&self) -> Option<&Expired> {
+        self.expired.as_ref()
     }
 
     pub(crate) fn get<'t, Q>(
@@ -215,11 +215,11 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
         if let Some(found) = &met.found {
             found.version.prefetch_older();
         }
-        let version = match (value, deadline) {
+        let make = || match (value, deadline) {
             (Some(value), Some(deadline)) => Version::timed(value, deadline),
             (value, _) => access.view.new_box(|| Version::unstamped(value)),
         };
-        self.writes.borrow_mut().put_shared(NonNull::from(met.record), version);
+        self.writes.borrow_mut().put_shared(NonNull::from(met.record), make);
     }
 
     fn unaddressed(&self) -> RefMut<'_, Unaddressed<K>> {

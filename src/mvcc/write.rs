@@ -32,10 +32,16 @@ pub(super) enum Home<K: Key, V: Value> {
     Own(NonNull<Record<K, V>>),
     /// Ours once, in the index now; its first version is the write's, unless that has a deadline.
     Placed(NonNull<Record<K, V>>),
-    /// Someone else's record for the key, found while placing. The spare one keeps the key.
-    Found { record: NonNull<Record<K, V>>, spare: Boxed<Record<K, V>> },
+    /// Someone else's record for the key, found while placing. Boxed, since it is rare.
+    Found(Box<Found<K, V>>),
     /// A tombstone over an earlier write of our own: nothing to write.
     Nowhere,
+}
+
+/// A record that was found in the place of an own one, which keeps the key.
+pub(super) struct Found<K, V> {
+    record: NonNull<Record<K, V>>,
+    spare: Boxed<Record<K, V>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,7 +62,7 @@ pub(super) struct Write<K: Key, V: Value> {
     pub(super) hidden: bool,
     pub(super) undone: bool,
     /// The write of the same key before this one.
-    pub(super) earlier: Option<usize>,
+    earlier: Option<u32>,
 }
 
 /// A version in a box of its own.
@@ -68,13 +74,30 @@ pub(super) fn version<V>(value: Option<V>, deadline: Option<Instant>) -> NonNull
 }
 
 impl<K: Key, V: Value> Write<K, V> {
-    pub(super) fn new(key: KeyRef<K>, version: NonNull<Version<V>>, home: Home<K, V>) -> Self {
+    #[inline]
+    pub(super) fn new(
+        key: KeyRef<K>,
+        version: NonNull<Version<V>>,
+        home: Home<K, V>,
+        earlier: Option<usize>,
+    ) -> Self {
         let (stage, taken) = (Stage::Private, Taken::default());
-        Self { key, version, home, stage, taken, hidden: false, undone: false, earlier: None }
+        let earlier = earlier.map(|at| u32::try_from(at).expect("more writes do not commit"));
+        Self { key, version, home, stage, taken, hidden: false, undone: false, earlier }
+    }
+
+    /// The place of the write of the same key before this one.
+    pub(super) fn earlier(&self) -> Option<usize> {
+        self.earlier.map(|at| at as usize)
     }
 
     /// A write with a record of its own, and its version in it unless that has a deadline.
-    pub(super) fn fresh(key: K, value: V, deadline: Option<Instant>) -> Self {
+    pub(super) fn fresh(
+        key: K,
+        value: V,
+        deadline: Option<Instant>,
+        earlier: Option<usize>,
+    ) -> Self {
         let (record, boxed) = match deadline {
             None => (Record::with_value(key, value), None),
             deadline => (Record::placeholder(key), Some(version(Some(value), deadline))),
@@ -83,7 +106,7 @@ impl<K: Key, V: Value> Write<K, V> {
         // SAFETY: the record was leaked just now and is freed by this write only.
         let shared = unsafe { record.as_ref() };
         let version = boxed.unwrap_or_else(|| NonNull::from(shared.first()));
-        Self::new(KeyRef::of(shared), version, Home::Own(record))
+        Self::new(KeyRef::of(shared), version, Home::Own(record), earlier)
     }
 
     fn is_embedded(&self) -> bool {
@@ -108,10 +131,8 @@ impl<K: Key, V: Value> Write<K, V> {
 
     pub(super) fn record(&self) -> Option<NonNull<Record<K, V>>> {
         match &self.home {
-            Home::Shared(record)
-            | Home::Own(record)
-            | Home::Placed(record)
-            | Home::Found { record, .. } => Some(*record),
+            Home::Shared(record) | Home::Own(record) | Home::Placed(record) => Some(*record),
+            Home::Found(found) => Some(found.record),
             Home::Nowhere => None,
         }
     }
@@ -127,7 +148,8 @@ impl<K: Key, V: Value> Write<K, V> {
                 // The version moves into a box of its own when the record cannot be used.
                 self.place_own(own, table, guard);
             }
-            Home::Found { record, spare } => {
+            Home::Found(found) => {
+                let Found { record, spare } = &mut **found;
                 // SAFETY: the record was found under the commit's pin.
                 if unsafe { record.as_ref() }.is_dead() {
                     let placeholder = Record::placeholder(spare.key().clone());
@@ -149,7 +171,7 @@ impl<K: Key, V: Value> Write<K, V> {
                 if placed.is_dead() {
                     let spare = Record::placeholder(placed.key().clone());
                     self.key = KeyRef::of(&spare);
-                    self.home = Home::Found { record, spare };
+                    self.home = Home::Found(Box::new(Found { record, spare }));
                     return self.place(table, guard);
                 }
             }
@@ -181,7 +203,7 @@ impl<K: Key, V: Value> Write<K, V> {
                 if embedded {
                     self.version = Version::boxed(spare.take_first());
                 }
-                self.home = Home::Found { record, spare };
+                self.home = Home::Found(Box::new(Found { record, spare }));
             }
         }
         self.stage = Stage::Private;

@@ -158,20 +158,23 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     }
 
     /// Writes a key that has no earlier write, and whose record the snapshot sees. The version is
-    /// in a leaked box, which becomes the log's.
+    /// made in a leaked box, which becomes the log's.
     pub(crate) fn put_shared(
         &mut self,
         record: NonNull<Record<K, V>>,
-        version: NonNull<Version<V>>,
+        make: impl FnOnce() -> NonNull<Version<V>>,
     ) {
         // SAFETY: the snapshot sees the record, so it lives as long as the transaction.
         let key = KeyRef::of(unsafe { record.as_ref() });
-        self.push(Write::new(key, version, Home::Shared(record)), None);
+        self.list(key, None);
+        self.log.push(Write::new(key, make(), Home::Shared(record), None));
     }
 
     /// Writes a key that has no earlier write, and that the snapshot does not see.
     pub(crate) fn put_fresh(&mut self, key: K, value: V, deadline: Option<Instant>) {
-        self.push(Write::fresh(key, value, deadline), None);
+        let write = Write::fresh(key, value, deadline, None);
+        self.list(write.key, None);
+        self.log.push(write);
     }
 
     /// Overwrites or removes a key that has an earlier write of our own.
@@ -190,31 +193,34 @@ impl<K: Key, V: Value> WriteSet<K, V> {
         let (write, over) = match (&under.home, value) {
             (&Home::Shared(record), value) => {
                 let version = version(value, deadline);
-                (Write::new(under.key, version, Home::Shared(record)), Over::Written)
+                let write = Write::new(under.key, version, Home::Shared(record), Some(at));
+                (write, Over::Written)
             }
             (_, Some(value)) => {
-                (Write::fresh(under.key.get().clone(), value, deadline), Over::Written)
+                let key = under.key.get().clone();
+                (Write::fresh(key, value, deadline, Some(at)), Over::Written)
             }
             (_, None) => {
-                (Write::new(under.key, Version::boxed(None), Home::Nowhere), Over::Vanished)
+                let tombstone = Version::boxed(None);
+                (Write::new(under.key, tombstone, Home::Nowhere, Some(at)), Over::Vanished)
             }
         };
-        self.push(write, Some(at));
+        self.list(write.key, Some(at));
+        self.log.push(write);
         over
     }
 
-    fn push(&mut self, mut write: Write<K, V>, earlier: Option<usize>) {
+    /// Notes that the next write will be one of this key. Runs the user's `Ord`.
+    fn list(&mut self, key: KeyRef<K>, earlier: Option<usize>) {
         let at = self.log.len();
         if let Some(top) = &mut self.top {
-            top.insert(write.key, at);
+            top.insert(key, at);
         } else if at >= UNSORTED_MAX {
-            self.sort().insert(write.key, at);
+            self.sort().insert(key, at);
         }
-        write.earlier = earlier;
         if let Some(under) = earlier.and_then(|under| self.log.get_mut(under)) {
             under.hidden = true;
         }
-        self.log.push(write);
     }
 
     /// The map of the newest writes, made if there is none.
@@ -234,7 +240,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
             if std::mem::replace(&mut write.undone, true) {
                 continue;
             }
-            let (key, earlier) = (write.key, write.earlier);
+            let (key, earlier) = (write.key, write.earlier());
             if earlier.is_none_or(|earlier| earlier < mark) {
                 undone.push(match write.home {
                     Home::Shared(record) => Undone::Record(record),
@@ -256,7 +262,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     /// The write before `time` of the key whose newest write is at `at`.
     fn as_of(&self, mut at: usize, time: usize) -> Option<&Write<K, V>> {
         while at >= time {
-            at = self.log.get(at)?.earlier?;
+            at = self.log.get(at)?.earlier()?;
         }
         self.log.get(at)
     }

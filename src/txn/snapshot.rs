@@ -10,14 +10,14 @@ use std::ops::{Bound, RangeBounds};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::id::{BucketId, Timestamp};
-use crate::mvcc::expiry::Expired;
+use crate::id::Timestamp;
+use crate::mvcc::expiry::Moments;
 use crate::mvcc::range::Range;
 use crate::mvcc::table::Table;
 use crate::mvcc::view::ReadView;
 use crate::mvcc::{Key, Lookup, Prefix, Value};
 use crate::ssi::{Entry, Seen, Tag};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::txn::bounds::{owned_bounds, prefix_bounds};
 use crate::txn::bucket::Bucket;
 use crate::txn::engine::Engine;
@@ -37,7 +37,7 @@ struct Seat {
     engine: Arc<Engine>,
     entry: Option<Entry>,
     /// What had expired in a bucket when it was first read.
-    expired: Mutex<Vec<(BucketId, Option<Expired>)>>,
+    expired: Moments,
     /// When it was taken, where snapshots grow old.
     since: Option<Instant>,
 }
@@ -69,7 +69,7 @@ impl Snapshot {
             engine.log().settle_seen(&mut entry, confirmed);
         }
         let since = engine.snapshot_bounds().age.map(|_| Instant::now());
-        let (engine, expired) = (Arc::clone(engine), Mutex::default());
+        let (engine, expired) = (Arc::clone(engine), Moments::default());
         let seat = Seat { engine, entry: Some(entry), expired, since };
         Self { seat: Arc::new(seat) }
     }
@@ -87,16 +87,8 @@ impl Snapshot {
 
     /// The view of one bucket, whose entries expire at one moment for all readers of this snapshot.
     fn view_of<K: Key, V: Value>(&self, table: &Table<K, V>) -> ReadView<'_> {
-        if table.expiry().is_none() {
-            return self.view();
-        }
-        let mut known = self.seat.expired.lock();
-        let expired = known.iter().find(|(bucket, _)| *bucket == table.id()).map(|known| known.1);
-        let expired = expired.unwrap_or_else(|| {
-            let expired = table.expired();
-            known.push((table.id(), expired));
-            expired
-        });
+        let Some(expiry) = table.expiry() else { return self.view() };
+        let expired = self.seat.expired.of(table.id(), || expiry.at(Instant::now()));
         self.view().expiring(expired)
     }
 

@@ -152,7 +152,10 @@ impl<'db> Transaction<'db> {
 
     /// What an operation on the workspace's bucket works with.
     #[inline]
-    pub(super) fn access<K: Key, V: Value>(&self, workspace: &Workspace<'db, K, V>) -> Access<'_> {
+    pub(super) fn access<'t, K: Key, V: Value>(
+        &'t self,
+        workspace: &'t Workspace<'db, K, V>,
+    ) -> Access<'t> {
         let view = ReadView::of_transaction(
             self.seat.registration(),
             &self.participant,
