@@ -92,7 +92,9 @@ struct Read {
 }
 
 impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
+    #[inline]
     pub(crate) fn new(table: &'db Table<K, V>) -> Self {
+        let expired = table.expired();
         Self {
             table,
             writes: RefCell::new(WriteSet::new()),
@@ -100,7 +102,7 @@ impl<'db, K: Key, V: Value> Workspace<'db, K, V> {
             unaddressed: RefCell::new(None),
             read: RefCell::new(None),
             failure: RefCell::new(None),
-            expired: table.expired(),
+            expired,
         }
     }
 
