@@ -276,7 +276,7 @@ pub(crate) fn quitter(stage: &Stage) {
     let taken = record.take(version, registration.snapshot(), false, |_| 0, &guard);
     pending.abort();
     match taken {
-        Ok(taken) => record.release(version, taken, &guard),
+        Ok(taken) => record.release(version, taken, |_| 0, &guard),
         // SAFETY: the version was never linked.
         Err(_) => drop(unsafe { Boxed::from_raw(version) }),
     }

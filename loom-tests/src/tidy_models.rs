@@ -229,7 +229,7 @@ pub(crate) fn commit_to<'g>(
         Ok(linked) => linked,
         Err(refused) => {
             assert_eq!(refused.refusal, Refusal::WindowLost, "nothing was read");
-            record.release(version, taken, guard);
+            record.release(version, taken, |_| 0, guard);
             drop(refused);
             log.leave(registration);
             return Err(Lost::Window);

@@ -345,10 +345,11 @@ impl<K: Key, V: Value> Departing for Batch<'_, K, V> {
     }
 
     fn release(&mut self, guard: &Guard<'_>) {
+        let weigh = |version: &Version<V>| self.table.weigher().version(version);
         for one in std::mem::take(&mut self.ones) {
             // SAFETY: a record with an undecided head does not die.
             let record = unsafe { one.record.as_ref() };
-            record.release(one.stub, Taken::default(), guard);
+            record.release(one.stub, Taken::default(), weigh, guard);
             let residence = self.table.residence().filter(|_| one.from_ring);
             if let Some(residence) = residence.filter(|_| record.mark_enrolled()) {
                 residence.keeper.readmit(residence.tenant(record));

@@ -87,7 +87,9 @@ impl<K: Key, V: Value> Record<K, V> {
         drop(held);
         // By the pointer of the chain, which is the one of the whole box.
         if let Some(gone) = NonNull::new(at) {
-            Self::retire(gone, guard);
+            // SAFETY: as in `visible_at`.
+            let bytes = weigh(unsafe { gone.as_ref() });
+            Self::retire(gone, bytes, guard);
         }
         Ok(landed)
     }
@@ -123,7 +125,7 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         drop(held);
         for cold in gone {
-            Self::retire(cold, guard);
+            Self::retire(cold, Version::<V>::COLD_LAYOUT.size(), guard);
         }
     }
 

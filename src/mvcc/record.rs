@@ -222,7 +222,13 @@ impl<K: Key, V: Value> Record<K, V> {
 
     /// Takes the version off again, with the mark that it brought. Called by its owner, who gave
     /// up; nobody else changes the head until then, since the status never says committed.
-    pub(crate) fn release(&self, version: NonNull<Version<V>>, taken: Taken, guard: &Guard<'_>) {
+    pub(crate) fn release(
+        &self,
+        version: NonNull<Version<V>>,
+        taken: Taken,
+        weigh: impl Fn(&Version<V>) -> usize,
+        guard: &Guard<'_>,
+    ) {
         // SAFETY: the owner's version is linked, hence alive.
         let below = unsafe { version.as_ref() }.prev();
         let stays = if taken.enrols { THINNING } else { THINNING | ENROLLED };
@@ -238,7 +244,8 @@ impl<K: Key, V: Value> Record<K, V> {
                 break;
             }
         }
-        Self::retire(version, guard);
+        // SAFETY: as above.
+        Self::retire(version, weigh(unsafe { version.as_ref() }), guard);
     }
 
     /// Cuts what no snapshot at or after `horizon` can see, and measures it. Only for whoever has
@@ -266,25 +273,26 @@ impl<K: Key, V: Value> Record<K, V> {
             // SAFETY: whoever cut the tail owns it, and has not retired this part yet.
             at = NonNull::new(unsafe { version.as_ref() }.cut());
             // SAFETY: as above.
-            pruned.bytes += weigh(unsafe { version.as_ref() });
-            Self::retire(version, guard);
+            let bytes = weigh(unsafe { version.as_ref() });
+            Self::retire(version, bytes, guard);
+            pruned.bytes += bytes;
             pruned.versions += 1;
         }
         pruned
     }
 
-    /// Hands an unlinked version to the collector.
-    pub(super) fn retire(version: NonNull<Version<V>>, guard: &Guard<'_>) {
+    /// Hands an unlinked version to the collector, and tells how many bytes wait with it.
+    pub(super) fn retire(version: NonNull<Version<V>>, bytes: usize, guard: &Guard<'_>) {
         // SAFETY: the caller owns the unlinked version.
         let embedded = unsafe { version.as_ref() }.is_embedded();
         if !embedded {
-            Self::retire_box(version, guard);
+            Self::retire_box(version, bytes, guard);
         } else if std::mem::needs_drop::<V>() {
             let first = version.as_ptr().cast::<u8>();
             // SAFETY: the version is unlinked and embedded, and the caller is the only one to
             // retire it; `drop_first` runs when every pin of today has ended. The record outlives
             // that, since it cannot die until its first version is vacant (4).
-            unsafe { guard.defer(first, drop_first::<V>, size_of::<Version<V>>()) };
+            unsafe { guard.defer(first, drop_first::<V>, bytes) };
         } else {
             // SAFETY: as above.
             unsafe { version.as_ref() }.forget_embedded();
@@ -292,8 +300,7 @@ impl<K: Key, V: Value> Record<K, V> {
     }
 
     /// The same for a version outside of its record.
-    fn retire_box(version: NonNull<Version<V>>, guard: &Guard<'_>) {
-        let bytes = size_of::<Version<V>>();
+    fn retire_box(version: NonNull<Version<V>>, bytes: usize, guard: &Guard<'_>) {
         // SAFETY: the caller owns the unlinked version.
         if unsafe { version.as_ref() }.is_extended() {
             let free = Version::<V>::free_erased;

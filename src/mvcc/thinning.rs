@@ -65,9 +65,10 @@ impl<K: Key, V: Value> Record<K, V> {
             }
             let Some(gone) = NonNull::new(newer.prev()) else { break };
             newer.pass_over(version);
-            pruned.bytes += weigh(version);
+            let bytes = weigh(version);
+            pruned.bytes += bytes;
             pruned.versions += 1;
-            Self::retire(gone, guard);
+            Self::retire(gone, bytes, guard);
         }
         drop(thinning);
         pruned

@@ -453,7 +453,7 @@ impl<'db, K: Key, V: Value> AnyWorkspace<'db> for Workspace<'db, K, V> {
     }
 
     fn release(&mut self, guard: &Guard<'_>) {
-        self.writes.get_mut().release(guard);
+        self.writes.get_mut().release(self.table, guard);
     }
 
     fn settle(&mut self, commit: Timestamp, horizon: Timestamp, guard: &Guard<'_>) -> Settled {

@@ -389,10 +389,11 @@ impl<K: Key, V: Value> WriteSet<K, V> {
     }
 
     /// Takes every version off its head again.
-    pub(crate) fn release(&self, guard: &Guard<'_>) {
+    pub(crate) fn release(&self, table: &Table<K, V>, guard: &Guard<'_>) {
+        let weigh = |version: &Version<V>| table.weigher().version(version);
         for (write, record) in self.linked() {
             // SAFETY: a record with an undecided head does not die.
-            unsafe { record.as_ref() }.release(write.version, write.taken, guard);
+            unsafe { record.as_ref() }.release(write.version, write.taken, weigh, guard);
         }
     }
 

@@ -50,6 +50,27 @@ fn what_was_overwritten_leaves() {
     assert!(db.stats().retained_versions < 200, "{:?}", db.stats());
 }
 
+/// What waits to be freed is bounded by its bytes, and not only by how many things it is.
+#[test]
+fn large_values_that_were_overwritten_leave_soon() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let length = 1 << 20;
+    let bucket = filled(&db, 2, length);
+    let before = in_places();
+    let (mut grown, mut garbage) = (0, 0);
+    for at in 0..scale(1_000) {
+        bucket.insert(at % 2, vec![2; length]).unwrap();
+        grown = grown.max(in_places() - before);
+        garbage = garbage.max(db.stats().memory.garbage);
+    }
+    eprintln!("{grown} bytes more than before, {garbage} known to wait");
+    // Some commits pass until a version is cut off, and more until nobody can hold it.
+    let allowed = 64 * isize::try_from(length).unwrap();
+    assert!(grown <= allowed, "{grown} bytes more than before, {allowed} allowed");
+    assert!(garbage > length as u64, "what waits is measured: {garbage}");
+}
+
 #[test]
 fn what_several_threads_overwrote_leaves() {
     let _turn = turn();
