@@ -2,7 +2,7 @@
 //! and goes on to the newest commit, even if that is not settled.
 
 use crate::id::BucketId;
-use crate::mvcc::footprint::{Addresses, Footprint, Rare, WriteRef};
+use crate::mvcc::footprint::{Footprint, WriteRef};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::version::Version;
 use crate::play::{Role, play};
@@ -62,8 +62,8 @@ fn early_inserter(stage: &Stage) {
         return;
     }
     let write = WriteRef::new(NonNull::dangling(), BucketId::from_raw(0), 0);
-    let footprint =
-        Footprint::new(Addresses::new(), [write].into_iter().collect(), Rare::default());
+    let mut footprint = Footprint::default();
+    footprint.add_write(write);
     let pending = log.prepare(&registration, None, footprint, &guard);
     log.admit(&registration);
     let refused = log.commit(pending, &registration, &guard).expect_err("others wrote the key");

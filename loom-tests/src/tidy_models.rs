@@ -7,7 +7,7 @@
 
 use crate::epoch::{Collector, Guard};
 use crate::id::{BucketId, Timestamp};
-use crate::mvcc::footprint::{Addresses, Footprint, Rare, WriteRef};
+use crate::mvcc::footprint::{Footprint, WriteRef};
 use crate::mvcc::record::{Record, TakeError};
 use crate::mvcc::version::Version;
 use crate::play::{Role, play};
@@ -199,8 +199,8 @@ pub(crate) fn commit_to<'g>(
 ) -> Result<Timestamp, Lost> {
     let Stage { log, index, .. } = stage;
     let write = WriteRef::new(index.record.cast(), BucketId::from_raw(0), 0).leaving();
-    let writes = [write].into_iter().collect();
-    let footprint = Footprint::new(Addresses::new(), writes, Rare::default());
+    let mut footprint = Footprint::default();
+    footprint.add_write(write);
     let pending = log.prepare(&registration, None, footprint, guard);
     log.admit(&registration);
     // SAFETY: the version is this role's until it is linked, and then protected by the guard.

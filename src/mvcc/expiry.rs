@@ -170,8 +170,13 @@ mod tests {
     #[test]
     fn moment_of_a_bucket_is_one_for_all_who_ask() {
         let moments = Moments::default();
-        let now = || Expired { up_to: None, now: Instant::now() };
-        let ask = |bucket| moments.of(BucketId::from_raw(bucket), now).now;
+        let ask = |bucket: u32| {
+            let up_to = Some(Timestamp::from_raw(u64::from(bucket)));
+            let now = || Expired { up_to, now: Instant::now() };
+            let expired = moments.of(BucketId::from_raw(bucket), now);
+            assert_eq!(expired.up_to, up_to, "of another bucket");
+            expired.now
+        };
         let ask_eight = |first: u32| (0..8).map(|at| ask((at + first) % 8)).collect::<Vec<_>>();
         let seen: Vec<_> = std::thread::scope(|scope| {
             let threads = [0, 2, 4, 6].map(|first| (first, scope.spawn(move || ask_eight(first))));
