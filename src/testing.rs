@@ -112,7 +112,8 @@ impl<K: Ord + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Index<K, 
         let guard = self.collector.pin();
         let is_gone = |pair: &Pair<K, V>| gone(&pair.key, &pair.value);
         // Release: partner of the acquire in `is_dead`.
-        let kill = |pair: &Pair<K, V>| is_gone(pair) && !pair.dead.swap(true, Ordering::Release);
+        let dies = |pair: &Pair<K, V>| is_gone(pair) && !pair.dead.swap(true, Ordering::Release);
+        let kill = |pair: &Pair<K, V>| dies(pair).then_some(0);
         let sweep = self.list.sweep(None, usize::MAX, is_gone, kill, &guard);
         drop(guard);
         self.collector.collect();

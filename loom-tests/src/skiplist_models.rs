@@ -107,7 +107,8 @@ impl Stage {
 
     fn remove(&self, gone: fn(u64) -> bool) {
         self.act(|guard| {
-            let kill = |item: &Item| gone(item.key) && !item.dead.swap(true, Relaxed);
+            let dies = |item: &Item| gone(item.key) && !item.dead.swap(true, Relaxed);
+            let kill = |item: &Item| dies(item).then_some(0);
             self.list.sweep(None, usize::MAX, |item| gone(item.key), kill, guard);
         });
     }

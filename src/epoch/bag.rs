@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 /// Large, because a seal costs a barrier that interrupts every other thread of the process.
 pub(super) const OBJECTS_MAX: usize = 512;
 /// A bag that holds this much memory is sealed: three of them wait at each thread that writes.
-const BYTES_MAX: usize = 1 << 20;
+pub(super) const BYTES_MAX: usize = 1 << 20;
 /// Moves of the epoch after which nobody can hold what was sealed before them.
 const GRACE: u64 = 2;
 
@@ -133,7 +133,9 @@ impl Garbage {
             // One that a large transaction filled is larger than will be needed soon again.
             let emptied = self.sealed.pop_front().map(|bag| bag.objects);
             let is_usual = |it: &Vec<_>| it.capacity() <= 2 * OBJECTS_MAX;
-            self.emptied = emptied.filter(is_usual).unwrap_or_default();
+            if let Some(emptied) = emptied.filter(is_usual) {
+                self.emptied = emptied;
+            }
         }
     }
 

@@ -13,7 +13,7 @@
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
 
 use super::bag::Garbage;
-use super::bag::OBJECTS_MAX;
+use super::bag::{BYTES_MAX, OBJECTS_MAX};
 use super::barrier::heavy;
 use super::slot::Slot;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, load_owned, thread_shard};
@@ -26,9 +26,14 @@ const SLOTS_FIRST: usize = 16;
 /// thread take them back and give them out again (batches go past those caches, and then wait for
 /// the thread that the memory came from).
 const FREES_PER_RETIRE: usize = 1;
-/// The same while more waits than has to: a bag that ripens, one that will, and one that fills.
+/// The same while more waits than has to.
 const FREES_PER_RETIRE_BEHIND: usize = 2;
-const BEHIND: usize = 3 * OBJECTS_MAX;
+/// What has to wait: a bag that ripens, one that will, and one that fills.
+const BAGS: usize = 3;
+
+fn is_behind(objects: usize, bytes: usize) -> bool {
+    objects > BAGS * OBJECTS_MAX || bytes > BAGS * BYTES_MAX
+}
 
 /// What is retired, waiting and in the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,23 +126,27 @@ impl Collector {
     #[cold]
     pub(super) fn upkeep(&self, slot: &Slot) {
         // SAFETY: the caller owns the slot, and the closure runs no user code.
-        let (fresh, full, waiting) = unsafe {
+        let (fresh, full, behind) = unsafe {
             slot.with_garbage(|garbage| {
-                (garbage.take_fresh(), garbage.is_open_full(), garbage.objects())
+                let behind = is_behind(garbage.objects(), garbage.bytes());
+                (garbage.take_fresh(), garbage.is_open_full(), behind)
             })
         };
         if full {
             self.seal_and_advance(slot);
             self.tend_deserted();
         }
-        let frees = if waiting > BEHIND { FREES_PER_RETIRE_BEHIND } else { FREES_PER_RETIRE };
+        let frees = if behind { FREES_PER_RETIRE_BEHIND } else { FREES_PER_RETIRE };
         self.free_ripe(slot, fresh.saturating_mul(frees));
     }
 
     /// Frees some of what waits in a slot that nobody holds: whoever retired it may not come back.
     fn tend_deserted(&self) {
-        let is_behind = |slot: &&Slot| slot.garbage_size().0 > BEHIND;
-        if let Some(slot) = self.slots().filter(is_behind).find(|slot| slot.claim(None)) {
+        let is_left_behind = |slot: &&Slot| {
+            let (objects, bytes) = slot.garbage_size();
+            is_behind(objects, bytes)
+        };
+        if let Some(slot) = self.slots().filter(is_left_behind).find(|slot| slot.claim(None)) {
             let held = Held(slot);
             self.free_ripe(held.0, FREES_PER_RETIRE_BEHIND * OBJECTS_MAX);
         }

@@ -124,12 +124,13 @@ impl<'g> Guard<'g> {
         Self { collector, slot, nested: None }
     }
 
-    /// Frees the box once no pinned thread can hold a reference into it.
+    /// Frees the box once no pinned thread can hold a reference into it. `bytes` is what that gives
+    /// back, with what belongs to it.
     ///
     /// # Safety
     /// `object` came from a leaked box and was unlinked, so that no new reader can find it.
     /// Nobody else frees or retires it.
-    pub(crate) unsafe fn retire_box<T: Send>(&self, object: *mut T) {
+    pub(crate) unsafe fn retire_box<T: Send>(&self, object: *mut T, bytes: usize) {
         /// # Safety
         /// As for `retire_box`, once no reader is left.
         unsafe fn free<T>(object: *mut u8) {
@@ -137,11 +138,10 @@ impl<'g> Guard<'g> {
             drop(unsafe { taken_back::<T>(object) });
         }
         // SAFETY: `free` fits the box that the caller promises; `T: Send` lets any thread drop it.
-        unsafe { self.defer(object.cast(), free::<T>, size_of::<T>()) }
+        unsafe { self.defer(object.cast(), free::<T>, bytes) }
     }
 
     /// Like [`retire_box`](Self::retire_box), and keeps the memory for [`new_box`](Self::new_box).
-    /// `bytes` is what it gives back, with what belongs to it.
     ///
     /// # Safety
     /// As for [`retire_box`](Self::retire_box).

@@ -19,7 +19,7 @@ impl Drop for Counted {
 fn retire(guard: &Guard<'_>, drops: &Arc<AtomicUsize>) {
     let object = Boxed::leak(Boxed::new(Counted(Arc::clone(drops)))).as_ptr();
     // SAFETY: the box was made just now and nobody else has it.
-    unsafe { guard.retire_box(object) }
+    unsafe { guard.retire_box(object, 1) }
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn panicking_destructor_loses_nothing_else() {
             let guard = collector.pin();
             match number % 2 {
                 // SAFETY: the box was made just now and nobody else has it.
-                0 => unsafe { guard.retire_box(object) },
+                0 => unsafe { guard.retire_box(object, 1) },
                 // SAFETY: as above.
                 _ => unsafe { guard.retire_spare(object, 8) },
             }
@@ -173,7 +173,7 @@ fn bomb_in_the_collectors_own_drop_loses_nothing_else() {
         let counted = Counted(Arc::clone(&drops));
         let object = Boxed::leak(Boxed::new(Bomb { counted, armed: number == 5 })).as_ptr();
         // SAFETY: the box was made just now and nobody else has it.
-        unsafe { guard.retire_box(object) }
+        unsafe { guard.retire_box(object, 1) }
     }
     drop(guard);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(collector))).is_err());
@@ -193,7 +193,7 @@ fn readers_never_meet_a_freed_object() {
                     let new = Boxed::leak(Boxed::new(round)).as_ptr();
                     let old = shared.swap(new, Ordering::AcqRel);
                     // SAFETY: swapped out, so no new reader finds it and nobody else has it.
-                    unsafe { guard.retire_box(old) }
+                    unsafe { guard.retire_box(old, 1) }
                 }
             });
             scope.spawn(|| {

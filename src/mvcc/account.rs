@@ -42,6 +42,11 @@ pub(crate) struct Delta {
 }
 
 impl Delta {
+    /// What went, if nothing came.
+    pub(crate) fn gone(self) -> usize {
+        usize::try_from(-(self.limited() + self.dead)).unwrap_or(0)
+    }
+
     /// The part that counts for a limit.
     fn limited(self) -> i64 {
         self.records + self.live + self.retained

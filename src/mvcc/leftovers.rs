@@ -93,17 +93,16 @@ impl<K: Key, V: Value> Table<K, V> {
         let (mut delta, mut versions) = (Delta::default(), 0);
         let kill = |record: &Record<K, V>| {
             if !clearing.is_listed(record) {
-                return false;
+                return None;
             }
             let horizon = if record.has_departed(guard) { departed } else { passed };
-            let dies = record.kill(horizon, needed, guard);
-            if dies {
+            record.kill(horizon, needed, guard).then(|| {
                 let (weight, older) = self.weigh_dying(record, guard);
                 delta += weight;
                 versions += older;
                 clearing.note_cleared(record);
-            }
-            dies
+                weight.gone()
+            })
         };
         self.index().clear(key, kill, guard);
         self.account().add(delta);

@@ -318,12 +318,12 @@ impl<K: Key, V: Value> Table<K, V> {
                 () if record.has_departed(guard) => record.kill(departed, needed, guard),
                 () => record.kill(passed, needed, guard),
             };
-            if dies {
+            dies.then(|| {
                 let (weight, older) = self.weigh_dying(record, guard);
                 count(weight);
                 versions.set(versions.get() + older);
-            }
-            dies
+                weight.gone()
+            })
         };
         let done = self.index.sweep(position.take(), budget, visit, kill, guard);
         self.account.add(delta.get());

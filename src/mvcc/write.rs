@@ -33,13 +33,13 @@ pub(super) enum Home<K: Key, V: Value> {
     /// Ours once, in the index now; its first version is the write's, unless that has a deadline.
     Placed(NonNull<Record<K, V>>),
     /// Someone else's record for the key, found while placing. Boxed, since it is rare.
-    Found(Box<Found<K, V>>),
+    Found(Box<Foreign<K, V>>),
     /// A tombstone over an earlier write of our own: nothing to write.
     Nowhere,
 }
 
 /// A record that was found in the place of an own one, which keeps the key.
-pub(super) struct Found<K, V> {
+pub(super) struct Foreign<K, V> {
     record: NonNull<Record<K, V>>,
     spare: Boxed<Record<K, V>>,
 }
@@ -149,7 +149,7 @@ impl<K: Key, V: Value> Write<K, V> {
                 self.place_own(own, table, guard);
             }
             Home::Found(found) => {
-                let Found { record, spare } = &mut **found;
+                let Foreign { record, spare } = &mut **found;
                 // SAFETY: the record was found under the commit's pin.
                 if unsafe { record.as_ref() }.is_dead() {
                     let placeholder = Record::placeholder(spare.key().clone());
@@ -171,7 +171,7 @@ impl<K: Key, V: Value> Write<K, V> {
                 if placed.is_dead() {
                     let spare = Record::placeholder(placed.key().clone());
                     self.key = KeyRef::of(&spare);
-                    self.home = Home::Found(Box::new(Found { record, spare }));
+                    self.home = Home::Found(Box::new(Foreign { record, spare }));
                     return self.place(table, guard);
                 }
             }
@@ -203,7 +203,7 @@ impl<K: Key, V: Value> Write<K, V> {
                 if embedded {
                     self.version = Version::boxed(spare.take_first());
                 }
-                self.home = Home::Found(Box::new(Found { record, spare }));
+                self.home = Home::Found(Box::new(Foreign { record, spare }));
             }
         }
         self.stage = Stage::Private;

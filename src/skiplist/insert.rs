@@ -355,6 +355,6 @@ fn retire_entry<E: Entry>(leaf: Leaf<'_, E>, state: State, dead: &E, guard: &Gua
     if let Some(item) = item {
         // SAFETY: the new leaf lacks the entry, and the lock's holder alone retires it. It came
         // from a box in `insert`.
-        unsafe { guard.retire_box(item.raw().as_ptr()) }
+        unsafe { guard.retire_box(item.raw().as_ptr(), size_of::<E>()) }
     }
 }

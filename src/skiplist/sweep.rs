@@ -48,14 +48,14 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     /// Looks at entries from `resume` on until about `budget` were visited.
     ///
     /// `visit` is asked about each living entry, without a lock, and says whether it might go.
-    /// `kill` is then asked under the lock of the entry's segment: a true answer means that the
-    /// caller has made the entry dead. It is removed and retired.
+    /// `kill` is then asked under the lock of the entry's segment: an answer means that the caller
+    /// has made the entry dead, and is how many bytes go with it. It is removed and retired.
     pub(crate) fn sweep(
         &self,
         resume: Option<E::Key>,
         budget: usize,
         mut visit: impl FnMut(&E) -> bool,
-        mut kill: impl FnMut(&E) -> bool,
+        mut kill: impl FnMut(&E) -> Option<usize>,
         guard: &Guard<'_>,
     ) -> Sweep<E::Key> {
         let mut sweep = Sweep { visited: 0, removed: 0, resume: None };
@@ -84,7 +84,9 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
                     is_worth_it |= entry.is_dead() || visit(entry);
                 }
                 if is_worth_it {
-                    let mut goes = |entry: &E| entry.is_dead() || kill(entry);
+                    let mut goes = |entry: &E| {
+                        if entry.is_dead() { Some(size_of::<E>()) } else { kill(entry) }
+                    };
                     sweep.removed += Self::clear_leaf(segment, low, &mut goes, guard);
                 }
             }
@@ -105,7 +107,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     pub(crate) fn clear(
         &self,
         key: &E::Key,
-        mut kill: impl FnMut(&E) -> bool,
+        mut kill: impl FnMut(&E) -> Option<usize>,
         guard: &Guard<'_>,
     ) -> usize {
         let probe = Probe::<E::Key, E::Key>::new(key);
@@ -133,7 +135,7 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
     fn clear_leaf(
         segment: &Segment<E, S>,
         key: Option<&E::Key>,
-        kill: &mut impl FnMut(&E) -> bool,
+        kill: &mut impl FnMut(&E) -> Option<usize>,
         guard: &Guard<'_>,
     ) -> usize {
         let lock = segment.lock();
@@ -156,10 +158,8 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         let mut killed = Vec::new();
         run.retain(|item| {
             let gone = kill(item.entry());
-            if gone {
-                killed.push(item);
-            }
-            !gone
+            killed.extend(gone.map(|bytes| (item, bytes)));
+            gone.is_none()
         });
         if killed.is_empty() {
             return 0;
@@ -167,10 +167,10 @@ impl<E: Entry, S: Shape> SkipList<E, S> {
         locked.put(child, run.as_slice(), guard);
         segment.count(|entries| entries - killed.len());
         drop(lock);
-        for item in &killed {
+        for (item, bytes) in &killed {
             // SAFETY: the leaf that is published now lacks the entry, and it was taken out under
             // the lock, so nobody else retires it. It came from a box in `insert`.
-            unsafe { guard.retire_box(item.raw().as_ptr()) }
+            unsafe { guard.retire_box(item.raw().as_ptr(), *bytes) }
         }
         killed.len()
     }
@@ -284,7 +284,7 @@ impl<E: Entry, S: Shape> Locked<'_, E, S> {
         if !separator.is_null() {
             // SAFETY: the content published now does not name it, and the one that owned it is
             // retired by us. It came from a box in `insert`.
-            unsafe { guard.retire_box(separator) }
+            unsafe { guard.retire_box(separator, size_of::<E::Key>()) }
         }
     }
 

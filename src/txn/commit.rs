@@ -52,16 +52,17 @@ impl Transaction<'_> {
     /// read. [`Error::ReadOnly`] if it wrote to a durable bucket and the
     /// database is open for reading only.
     pub fn commit(mut self) -> Result<Receipt> {
-        self.conclude()
+        let engine = self.seat.engine();
+        let pledge = self.conclude()?;
+        drop(self);
+        engine.acknowledge(pledge)
     }
 
-    /// The same for whoever drops the transaction then.
-    pub(super) fn conclude(&mut self) -> Result<Receipt> {
-        let engine = self.seat.engine();
+    /// Everything but the acknowledgement, which is for when the transaction is no more.
+    pub(super) fn conclude(&mut self) -> Result<Pledge> {
         let raised = self.durability;
         let (commit, end) = self.commit_unacknowledged()?;
-        engine.acknowledge(Pledge { commit, end, raised })?;
-        Ok(Receipt::new(commit, end))
+        Ok(Pledge { commit, end, raised })
     }
 
     /// Commits, and answers when, and where its record ends if it has one.

@@ -100,8 +100,9 @@ impl Engine {
     }
 
     /// Waits until the commit is as durable as promised (keeps 3).
-    pub(super) fn acknowledge(&self, pledge: Pledge) -> Result<()> {
-        let Some(journal) = self.journal() else { return Ok(()) };
+    pub(super) fn acknowledge(&self, pledge: Pledge) -> Result<Receipt> {
+        let receipt = Receipt::new(pledge.commit, pledge.end);
+        let Some(journal) = self.journal() else { return Ok(receipt) };
         if journal.is_full() || pledge.raised == Some(Durability::Full) {
             // Without a record of its own it still saw what others wrote.
             let end = pledge.end.unwrap_or_else(|| journal.wal().position());
@@ -112,7 +113,7 @@ impl Engine {
         if journal.is_full() {
             self.log().confirm(pledge.commit);
         }
-        Ok(())
+        Ok(receipt)
     }
 
     /// Waits until every commit up to `until` is durable, and answers the newest moment that may

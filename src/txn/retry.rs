@@ -41,7 +41,7 @@ pub(crate) fn run<T, E: From<Error>>(
             };
             (body(&tx)?, tx.conclude())
         };
-        match outcome {
+        match outcome.and_then(|pledge| engine.acknowledge(pledge)) {
             Ok(_) => return Ok(value),
             Err(error) => decide(engine, options, attempt, error)?,
         }

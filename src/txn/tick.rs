@@ -18,7 +18,7 @@ impl Engine {
     /// Commits these operations on the catalog, as durably as the database promises.
     pub(crate) fn commit_catalog(&self, collect: impl FnOnce(&mut Ops)) -> Result<()> {
         let (commit, end) = self.tick(collect)?;
-        self.acknowledge(Pledge { commit, end, raised: None })
+        self.acknowledge(Pledge { commit, end, raised: None }).map(drop)
     }
 
     /// Ends the use of a table that has lost its name: the vacuum will empty it (keeps 2).

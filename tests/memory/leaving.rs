@@ -5,6 +5,7 @@
 //! compared at the end with what it must show.
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 
 use palisade::{BucketOptions, Snapshot};
 
@@ -50,25 +51,69 @@ fn what_was_overwritten_leaves() {
     assert!(db.stats().retained_versions < 200, "{:?}", db.stats());
 }
 
+const LARGE: usize = 1 << 20;
+
+/// Some commits pass until a large version is cut off, and more until nobody can hold it.
+const LARGE_WAITING: isize = 64 << 20;
+
 /// What waits to be freed is bounded by its bytes, and not only by how many things it is.
 #[test]
 fn large_values_that_were_overwritten_leave_soon() {
     let _turn = turn();
     let db = Database::in_memory();
-    let length = 1 << 20;
-    let bucket = filled(&db, 2, length);
+    let bucket = filled(&db, 2, LARGE);
     let before = in_places();
     let (mut grown, mut garbage) = (0, 0);
-    for at in 0..scale(1_000) {
-        bucket.insert(at % 2, vec![2; length]).unwrap();
+    for at in 0..300 {
+        bucket.insert(at % 2, vec![2; LARGE]).unwrap();
         grown = grown.max(in_places() - before);
         garbage = garbage.max(db.stats().memory.garbage);
     }
     eprintln!("{grown} bytes more than before, {garbage} known to wait");
-    // Some commits pass until a version is cut off, and more until nobody can hold it.
-    let allowed = 64 * isize::try_from(length).unwrap();
-    assert!(grown <= allowed, "{grown} bytes more than before, {allowed} allowed");
-    assert!(garbage > length as u64, "what waits is measured: {garbage}");
+    assert!(grown <= LARGE_WAITING, "{grown} bytes more than before");
+    assert!(garbage > LARGE as u64, "what waits is measured: {garbage}");
+}
+
+#[test]
+fn large_values_that_were_removed_leave_soon() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let bucket = filled(&db, 2, 10);
+    let before = in_places();
+    let mut grown = 0;
+    for key in 2..300 {
+        bucket.insert(key, vec![2; LARGE]).unwrap();
+        bucket.remove(&key).unwrap();
+        grown = grown.max(in_places() - before);
+    }
+    eprintln!("{grown} bytes more than before");
+    assert!(grown <= LARGE_WAITING, "{grown} bytes more than before");
+}
+
+/// What a reader held up is made good for by whoever writes after it.
+#[test]
+fn large_values_that_a_reader_held_up_leave_after_it() {
+    let _turn = turn();
+    let db = Database::in_memory();
+    let bucket = filled(&db, 2, LARGE);
+    let before = in_places();
+    let (reading, done) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let read = |_: &Vec<u8>| (reading.wait(), done.wait());
+            assert!(bucket.get_with(&0, read).unwrap().is_some());
+        });
+        reading.wait();
+        for _ in 0..200 {
+            bucket.insert(1, vec![2; LARGE]).unwrap();
+        }
+        assert!(in_places() - before > 2 * LARGE_WAITING, "the reader holds it up");
+        done.wait();
+    });
+    for _ in 0..300 {
+        bucket.insert(1, vec![2; LARGE]).unwrap();
+    }
+    is_flat(before, LARGE_WAITING, "large values behind a reader");
 }
 
 #[test]

@@ -72,7 +72,7 @@ where
             resume,
             budget,
             |it| gone(it.key()),
-            |it| gone(it.key()) && it.kill(),
+            |it| (gone(it.key()) && it.kill()).then_some(0),
             guard,
         );
         removed += sweep.removed;

@@ -112,7 +112,8 @@ fn storm<S: Shape>(rounds: usize, keys: u64) {
             while !is_over.load(Ordering::Acquire) {
                 let guard = collector.pin();
                 let gone = |it: &Record<u64, Mark>| it.value.load(Ordering::Acquire);
-                resume = list.sweep(resume, 50, gone, |it| gone(it) && it.kill(), &guard).resume;
+                let kill = |it: &Record<u64, Mark>| (gone(it) && it.kill()).then_some(0);
+                resume = list.sweep(resume, 50, gone, kill, &guard).resume;
                 drop(guard);
                 collector.collect();
             }
