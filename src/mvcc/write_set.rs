@@ -16,8 +16,8 @@
 //!    (`Stage` and `Home` say which).
 //! 5. A write is hidden while a later one of its key stands, and undone for good once it was
 //!    rolled back. Those that are neither are what a commit writes.
-//! 6. The user's `Ord` runs before a write enters the log, so a panic leaves the log as it was. Once
-//!    it has run nothing fails until the write is in: the map names its place already.
+//! 6. The user's `Ord` runs before a write enters the log, so a panic leaves the log as it was.
+//!    Once it has run nothing fails until the write is in: the map names its place already.
 //!
 //! Called by workspaces.
 
