@@ -81,8 +81,9 @@ pub(crate) enum Undone<K: Key, V: Value> {
 /// What a commit did to the chains it wrote to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settled {
-    /// Versions that were the newest before.
+    /// Versions that were the newest before, and their bytes.
     pub(crate) superseded: usize,
+    pub(crate) superseded_bytes: usize,
     /// Versions that nobody can see any more, and were cut off.
     pub(crate) pruned: usize,
     /// The same in bytes.
@@ -415,6 +416,7 @@ impl<K: Key, V: Value> WriteSet<K, V> {
             // SAFETY: a record whose newest version is this young does not die.
             let record = unsafe { record.as_ref() };
             settled.delta.live += signed(weigh(version));
+            settled.superseded_bytes += write.taken.over.unwrap_or(0);
             match write.taken {
                 Taken { over: Some(over), departed: true, .. } => {
                     let record = table.weigher().record(record.key());

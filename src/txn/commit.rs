@@ -35,8 +35,9 @@ use crate::txn::pledge::{Failed, Logged, Pledge, Receipt};
 use crate::txn::transaction::{Seat, Transaction, Workspaces};
 use crate::wal::Payload;
 
-/// Writes after which a commit tidies up at once.
+/// Writes after which a commit tidies up at once, and overwritten bytes.
 const LARGE: usize = 1024;
+const LARGE_BYTES: usize = 32 << 10;
 
 impl Transaction<'_> {
     /// Makes everything the transaction wrote visible at once, at the returned moment; or nothing.
@@ -106,16 +107,17 @@ impl Transaction<'_> {
         let commit = linked.timestamp();
         let horizon = engine.horizon();
         let counters = engine.counters();
-        let (mut retained, mut is_long) = (0_u64, false);
+        let (mut retained, mut is_long, mut over) = (0_u64, false, 0);
         workspaces.for_each_mut(|workspace| {
             let settled = workspace.settle(commit, horizon, &guard);
             retained = retained.wrapping_add(settled.superseded as u64);
             retained = retained.wrapping_sub(settled.pruned as u64);
             is_long |= settled.is_long;
+            over += settled.superseded_bytes;
         });
         drop(reserved);
         engine.finish(linked, seat.give_up(), &guard);
-        if is_large {
+        if is_large || over >= LARGE_BYTES {
             engine.tidy_now(&guard);
         }
         if is_long {

@@ -53,8 +53,8 @@ fn what_was_overwritten_leaves() {
 
 const LARGE: usize = 1 << 20;
 
-/// Some commits pass until a large version is cut off, and more until nobody can hold it.
-const LARGE_WAITING: isize = 64 << 20;
+/// A large version is cut off by the next commit or two, and more pass until nobody can hold it.
+const LARGE_WAITING: isize = 8 << 20;
 
 /// What waits to be freed is bounded by its bytes, and not only by how many things it is.
 #[test]
