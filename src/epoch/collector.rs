@@ -12,8 +12,7 @@
 //!
 //! One collector serves one database. Whoever reads shared nodes asks it for a pin.
 
-use super::bag::Garbage;
-use super::bag::{BYTES_MAX, OBJECTS_MAX};
+use super::bag::{BYTES_MAX, Garbage, OBJECTS_MAX};
 use super::barrier::heavy;
 use super::slot::Slot;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, load_owned, thread_shard};

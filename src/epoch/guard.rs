@@ -30,6 +30,8 @@ impl Collector {
     }
 
     /// Pins until the guard is dropped.
+    ///
+    /// On its own: where a participant may pin instead, that is what should be spread out.
     #[inline(never)]
     pub(crate) fn pin(&self) -> Guard<'_> {
         let epoch = self.epoch_seen();
@@ -69,20 +71,20 @@ impl<'c> Participant<'c> {
     #[inline]
     pub(crate) fn new_box<T>(&self, make: impl FnOnce() -> T) -> NonNull<T> {
         // SAFETY: the participant owns its slot, and is used by one thread at a time.
-        Boxed::leak(Boxed::fill(unsafe { memory_for::<T>(self.slot) }, make))
+        unsafe { new_box(self.slot, make) }
     }
 }
 
-/// Memory for a box, of one that was retired if there is some.
+/// A leaked box, in the memory of one that was retired if there is some.
 ///
 /// # Safety
 /// The caller owns the slot.
 #[inline]
-unsafe fn memory_for<T>(slot: &Slot) -> Memory {
+unsafe fn new_box<T>(slot: &Slot, make: impl FnOnce() -> T) -> NonNull<T> {
     let layout = Layout::new::<T>();
     // SAFETY: the caller owns the slot, and taking memory runs no user code.
     let spare = unsafe { slot.with_garbage(|garbage| garbage.spares.take(layout)) };
-    spare.unwrap_or_else(|| Memory::take(layout))
+    Boxed::leak(Boxed::fill(spare.unwrap_or_else(|| Memory::take(layout)), make))
 }
 
 /// The box that a pointer was leaked from.
@@ -161,7 +163,7 @@ impl<'g> Guard<'g> {
     pub(crate) fn new_box<T>(&self, make: impl FnOnce() -> T) -> NonNull<T> {
         // SAFETY: the guard's slot is owned by the guard or by its participant on this thread
         // (invariant 3).
-        Boxed::leak(Boxed::fill(unsafe { memory_for::<T>(self.slot) }, make))
+        unsafe { new_box(self.slot, make) }
     }
 
     /// Calls `free(object)` once no pinned thread can hold a reference into it; `bytes` is what

@@ -25,6 +25,7 @@ use crate::mvcc::place::Place;
 use crate::mvcc::record::{DEAD, ENROLLED, Record, TAGS, THINNING, untagged};
 use crate::mvcc::thinning::Thinning;
 use crate::mvcc::version::{Commit, Version};
+use crate::mvcc::weigh::Weigher;
 use crate::mvcc::{Key, Value};
 use crate::sync::{Ordering, thread};
 
@@ -125,7 +126,7 @@ impl<K: Key, V: Value> Record<K, V> {
         }
         drop(held);
         for cold in gone {
-            Self::retire(cold, Version::<V>::COLD_LAYOUT.size(), guard);
+            Self::retire(cold, Weigher::<K, V>::cold(), guard);
         }
     }
 

@@ -17,7 +17,7 @@
 //! 3. Marks that no question can need any more are dropped: there are at most [`GRAINS`] and a
 //!    few.
 //!
-//! Called by tables.
+//! Called by tables; by snapshots, which keep the moments at which they asked (2).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -27,6 +27,7 @@ use crate::mvcc::account::Reserved;
 use crate::mvcc::footprint::{Footprint, WriteRef};
 use crate::mvcc::record::TakeError;
 use crate::mvcc::tables::key_of;
+use crate::mvcc::workspace::AnyWorkspace;
 use crate::ssi::{Footprint as _, Pending, Refusal, Status};
 use crate::sync::Arc;
 use crate::txn::counters::Count;
@@ -68,8 +69,9 @@ impl Transaction<'_> {
 
     /// Commits, and answers when, and where its record ends if it has one.
     fn commit_unacknowledged(&mut self) -> Result<(Timestamp, Option<Lsn>)> {
-        if let Some(failed) = self.workspaces.iter().find(|it| it.has_failed()) {
-            return Err(failed.failure().expect("it has failed").into());
+        let failed = self.workspaces.iter().find(|it| it.has_failed());
+        if let Some(failure) = failed.and_then(AnyWorkspace::failure) {
+            return Err(failure.into());
         }
         let mut payload = self.encode()?;
         let reserved = self.reserve_memory()?;

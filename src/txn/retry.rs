@@ -33,6 +33,7 @@ pub(crate) fn run<T, E: From<Error>>(
 ) -> std::result::Result<T, E> {
     let mut attempt = 1;
     loop {
+        // The transaction is no more when its commit is acknowledged, or made anew.
         let (value, outcome) = {
             let mut tx = if attempt < GATED_FROM {
                 Transaction::begin(engine, options, false)
